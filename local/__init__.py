@@ -1,0 +1,1 @@
+"""A Kubernetes and an AWS on this machine, and the engine to deploy onto them."""

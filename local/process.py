@@ -1,0 +1,143 @@
+"""Long-lived local processes: start one, know it again later, wait for it, end it.
+
+A process is remembered by its pid *and* its start time (field 22 of /proc/<pid>/stat), so that a
+pid which the kernel has since given to somebody else is never taken for ours, and never signalled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.errors import LocalError
+
+POLL_SECONDS = 0.05
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A named process of a folder: `<folder>/<name>.pid` remembers it, `<name>.log` is its log."""
+
+    name: str
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """Where its standard output and standard error go; kept from one start to the next."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.name}.pid"
+
+    def pid(self) -> int | None:
+        """Its pid if it runs now, else None."""
+        try:
+            saved = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return None
+        pid = int(saved["pid"])
+        return pid if started_at(pid) == saved["started"] else None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it detached from this terminal; a no-op when it runs already."""
+        if self.pid() is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        self._file.write_text(json.dumps({"pid": child.pid, "started": started_at(child.pid)}))
+
+    def stop(self, limit: float = STOP_SECONDS) -> None:
+        """End it: SIGTERM, and SIGKILL once `limit` seconds have passed. A no-op if it is gone."""
+        pid = self.pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            if not _gone(self.pid, limit):
+                os.kill(pid, signal.SIGKILL)
+                _gone(self.pid, limit)
+        self._file.unlink(missing_ok=True)
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its log, for an error message."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return "(no log)"
+
+    def wait_until(self, ready: Callable[[], bool], limit: float) -> None:
+        """Wait until `ready` holds, at most `limit` seconds.
+
+        Raises:
+            LocalError: when it ended or did not get ready in time; the log's tail is in the text.
+        """
+        deadline = time.monotonic() + limit
+        while not ready():
+            if self.pid() is None:
+                raise LocalError(f"{self.name} ended at its start. Its log ends with:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"{self.name} was not ready after {limit:.0f} s. "
+                    f"Its log ends with:\n{self.tail()}"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def started_at(pid: int) -> str | None:
+    """The start time of a running process in clock ticks since boot; None if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    state, start_time = fields[0], fields[19]
+    if state == "Z":
+        _reap(pid)
+        return None
+    return start_time
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody listens on this TCP port of the loopback interface."""
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _gone(pid: Callable[[], int | None], limit: float) -> bool:
+    deadline = time.monotonic() + limit
+    while pid() is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _reap(pid: int) -> None:
+    """Collect a finished child, so that no zombie stays while this program runs on."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass  # not our child: its own parent collects it

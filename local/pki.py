@@ -1,0 +1,172 @@
+"""A certificate authority for one local cluster, and the certificates that its parts show.
+
+Everything is made once per cluster and lies in one folder, readable by its owner alone. Identities
+are Kubernetes' own: the common name is the user, the organisation the group.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+VALID_DAYS = 3650
+
+_SERVER_NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
+_SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1")
+
+_CLIENTS = {
+    "admin": ("local-admin", "system:masters"),
+    "controller-manager": ("system:kube-controller-manager", ""),
+    "scheduler": ("system:kube-scheduler", ""),
+    "kwok": ("local-kwok", "system:masters"),
+    "etcd-client": ("kube-apiserver", ""),
+}
+
+
+@dataclass(frozen=True)
+class Pki:
+    """The folder of one cluster's keys and certificates."""
+
+    folder: Path
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that clients verify the servers with."""
+        return self.folder / "ca.crt"
+
+    def certificate(self, name: str) -> Path:
+        """The certificate of one identity, such as `admin` or `server`."""
+        return self.folder / f"{name}.crt"
+
+    def key(self, name: str) -> Path:
+        """The private key of one identity."""
+        return self.folder / f"{name}.key"
+
+    def ensure(self) -> None:
+        """Make what is missing; what is there stays, so that kubeconfigs in use stay valid."""
+        complete = self.folder / "complete"
+        if complete.exists():
+            return
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority_key = ec.generate_private_key(ec.SECP256R1())
+        authority_name = _name("local-ca", "")
+        authority = _sign(authority_name, authority_key, authority_name, authority_key, [
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+            (_key_usage(authority=True), True),
+        ])
+        self._write("ca", authority, authority_key)
+        server = [
+            (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
+            (_server_names(), False),
+        ]
+        client = [(_usage(ExtendedKeyUsageOID.CLIENT_AUTH), False)]
+        self._issue("server", _name("kube-apiserver", ""), server, authority, authority_key)
+        self._issue("etcd", _name("etcd", ""), server, authority, authority_key)
+        for identity, (user, group) in _CLIENTS.items():
+            self._issue(identity, _name(user, group), client, authority, authority_key)
+        self._write_private("service-account", ec.generate_private_key(ec.SECP256R1()))
+        complete.touch()
+
+    def _issue(
+        self,
+        identity: str,
+        subject: x509.Name,
+        extensions: list[tuple[x509.ExtensionType, bool]],
+        authority: x509.Certificate,
+        authority_key: ec.EllipticCurvePrivateKey,
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        usual: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_key_usage(authority=False), True),
+        ]
+        certificate = _sign(subject, key, authority.subject, authority_key, usual + extensions)
+        self._write(identity, certificate, key)
+
+    def _write(
+        self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+    ) -> None:
+        self._write_private(name, key)
+        self.certificate(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def _write_private(self, name: str, key: ec.EllipticCurvePrivateKey) -> None:
+        path = self.key(name)
+        path.touch(mode=0o600)
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+
+def _sign(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    extensions: list[tuple[x509.ExtensionType, bool]],
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _name(common: str, organisation: str) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
+    if organisation:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation))
+    return x509.Name(attributes)
+
+
+def _usage(purpose: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
+    return x509.ExtendedKeyUsage([purpose])
+
+
+def _server_names() -> x509.SubjectAlternativeName:
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in _SERVER_NAMES]
+    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in _SERVER_ADDRESSES]
+    return x509.SubjectAlternativeName([*names, *addresses])
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )

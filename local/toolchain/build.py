@@ -1,0 +1,310 @@
+"""Build the pinned Go programs once, and find them again.
+
+Each group of tools is a Go module of its own (`engine/`, `plane/`) whose `go.mod` pins the versions
+and whose `go.sum` pins the content. A built program lies in the cache under a digest of both and of
+its linker flags, so a changed pin is another folder and several checkouts share one build. A tool
+that is on PATH in the pinned version or a newer one is used as it is.
+
+The cache is `$FT_CACHE`, else `$XDG_CACHE_HOME/fault-tolerance`, else `~/.cache/fault-tolerance`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from local.errors import LocalError
+
+MODULES = Path(__file__).parent
+GO_VERSION = (1, 26)
+BUILD_SPACE_GIB = 8
+"""Free disk that a cold build needs: modules 1.6 GiB and compile cache 5 GiB, as measured."""
+HEARTBEAT_SECONDS = 15.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program: its module group, its package, and how to ask a copy on PATH its version."""
+
+    name: str
+    group: str
+    package: str
+    version: str
+    ldflags: str = "-s -w"
+    version_command: tuple[str, ...] = ("--version",)
+
+
+def _kubernetes(name: str, *, ask: tuple[str, ...] = ("--version",)) -> Tool:
+    version = "1.36.3"
+    return Tool(
+        name,
+        "plane",
+        f"k8s.io/kubernetes/cmd/{name}",
+        version,
+        f"-s -w -X k8s.io/component-base/version.gitVersion=v{version}",
+        ask,
+    )
+
+
+TOOLS: dict[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool("etcd", "plane", "go.etcd.io/etcd/server/v3", "3.6.8"),
+        _kubernetes("kube-apiserver"),
+        _kubernetes("kube-controller-manager"),
+        _kubernetes("kube-scheduler"),
+        Tool("kwok", "plane", "sigs.k8s.io/kwok/cmd/kwok", "0.8.0"),
+        _kubernetes("kubectl", ask=("version", "--client")),
+        Tool(
+            "pulumi",
+            "engine",
+            "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+            "3.250.0",
+            "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.250.0",
+            ("version",),
+        ),
+    )
+}
+
+CRD_FILES: dict[str, str] = {
+    "github.com/cloudnative-pg/cloudnative-pg": "config/crd/bases/*.yaml",
+    "github.com/cloudnative-pg/plugin-barman-cloud": "config/crd/bases/*.yaml",
+    "github.com/kedacore/keda/v2": "config/crd/bases/*.yaml",
+    "github.com/kubernetes-csi/external-snapshotter/client/v8": "config/crd/snapshot.*.yaml",
+    "github.com/open-feature/open-feature-operator": "config/crd/bases/*.yaml",
+    "github.com/percona/percona-server-mongodb-operator": "config/crd/bases/*.yaml",
+    "github.com/prometheus-operator/prometheus-operator": (
+        "example/prometheus-operator-crd/*.yaml"
+    ),
+    "github.com/vmware-tanzu/velero": "config/crd/v*/bases/*.yaml",
+    "istio.io/api": "kubernetes/customresourcedefinitions.gen.yaml",
+}
+"""Where each operator's module keeps its custom resource definitions."""
+
+
+def cache_folder() -> Path:
+    """The folder that keeps what was built, shared by every checkout of this user."""
+    own = os.environ.get("FT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(own) if own else Path(base) / "fault-tolerance"
+
+
+def ensure(names: Sequence[str], say: Say) -> dict[str, Path]:
+    """Return where each named tool is, building what is neither on PATH nor in the cache.
+
+    An interrupted build goes on where it stopped: every finished tool stays, and the compiler's
+    own cache keeps the rest. Two runs at once are safe: the second waits for the first.
+
+    Raises:
+        LocalError: without Go, without disk space, or when a build fails (with the log's end).
+    """
+    found = {name: path for name in names if (path := find(TOOLS[name])) is not None}
+    missing = [TOOLS[name] for name in names if name not in found]
+    if missing:
+        _require_go(missing)
+        _require_space(cache_folder())
+        say(
+            f"building {len(missing)} programs from source, once: "
+            f"{', '.join(tool.name for tool in missing)} (10 to 20 minutes on two cores)"
+        )
+    for number, tool in enumerate(missing, start=1):
+        found[tool.name] = _build(tool, f"{number} of {len(missing)}", say)
+    return found
+
+
+def find(tool: Tool) -> Path | None:
+    """A usable copy of a tool: the one built before, else one on PATH that is new enough."""
+    built = _built_path(tool)
+    if built.exists():
+        return built
+    on_path = shutil.which(tool.name)
+    if on_path and _version_of(on_path, tool) >= _numbers(tool.version):
+        return Path(on_path)
+    return None
+
+
+def crd_files(say: Say) -> list[Path]:
+    """The custom resource definitions of every operator, fetched and verified once."""
+    return _module_files(CRD_FILES, say)
+
+
+def stage_files(say: Say) -> list[Path]:
+    """The simulated nodes' rules of behaviour that ship with their own module."""
+    wanted = {"node/fast", "node/heartbeat-with-lease", "pod/fast"}
+    return [
+        path
+        for path in _module_files({"sigs.k8s.io/kwok": "kustomize/stage/*/*/*.yaml"}, say)
+        if path.name != "kustomization.yaml" and "/".join(path.parts[-3:-1]) in wanted
+    ]
+
+
+def _module_files(patterns: dict[str, str], say: Say) -> list[Path]:
+    folder = MODULES / "crds"
+    pinned = dict(re.findall(r"^\t(\S+) (v\S+)$", (folder / "go.mod").read_text(), re.MULTILINE))
+    target = cache_folder() / f"modules-{_digest(folder)}"
+    target.mkdir(parents=True, exist_ok=True)
+    with FileLock(target / ".lock"):
+        for module in patterns:
+            if not (target / module).exists():
+                _copy_module(folder, f"{module}@{pinned[module]}", target / module, say)
+    return sorted(
+        path for module, pattern in patterns.items() for path in (target / module).glob(pattern)
+    )
+
+
+def _copy_module(folder: Path, module: str, target: Path, say: Say) -> None:
+    _require_go([])
+    say(f"fetching the definitions of {module}")
+    fetched = _go(["mod", "download", "-json", module], folder)
+    if fetched.returncode != 0:
+        raise LocalError(f"could not fetch the module {module}:\n{_end(fetched.stdout)}")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    source = Path(json.loads(fetched.stdout)["Dir"])
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    for path in source.rglob("*.yaml"):
+        copy = partial / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    partial.rename(target)
+
+
+def _build(tool: Tool, position: str, say: Say) -> Path:
+    target = _built_path(tool)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(target.with_suffix(".lock"), tool, say):
+        if target.exists():
+            return target
+        partial = target.with_suffix(".partial")
+        command = ["build", "-trimpath", "-ldflags", tool.ldflags, "-o", str(partial), tool.package]
+        start = time.monotonic()
+        log = target.with_suffix(".log")
+        with log.open("w") as output:
+            child = subprocess.Popen(
+                ["go", *command],
+                cwd=MODULES / tool.group,
+                env=_go_environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                _watch(child, lambda: say(f"building {tool.name} ({position}), {_since(start)}"))
+            finally:
+                if child.poll() is None:
+                    child.terminate()
+                    child.wait()
+        if child.returncode != 0:
+            raise LocalError(f"could not build {tool.name}:\n{_end(log.read_text())}")
+        partial.rename(target)
+        say(f"built {tool.name} ({position}) in {_since(start)}")
+    return target
+
+
+def _watch(child: subprocess.Popen[bytes], beat: Callable[[], None]) -> None:
+    """Wait for a build to end, with a sign of life now and then."""
+    while True:
+        beat()
+        try:
+            child.wait(HEARTBEAT_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _lock(path: Path, tool: Tool, say: Say) -> FileLock:
+    """A lock on one tool's build, already taken; says so while another run holds it."""
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=HEARTBEAT_SECONDS)
+        except Timeout:
+            say(f"waiting for another run that builds {tool.name}")
+        else:
+            return lock
+
+
+def _built_path(tool: Tool) -> Path:
+    return cache_folder() / f"{tool.group}-{_digest(MODULES / tool.group, tool.ldflags)}" / tool.name
+
+
+def _digest(folder: Path, *more: str) -> str:
+    content = hashlib.sha256()
+    for part in ((folder / "go.mod").read_bytes(), (folder / "go.sum").read_bytes()):
+        content.update(part)
+    content.update("\0".join(more).encode())
+    return content.hexdigest()[:12]
+
+
+def _require_go(missing: Sequence[Tool]) -> None:
+    version = _numbers(_go(["version"], MODULES).stdout.split(" linux")[0]) if _has_go() else (0,)
+    if version[:2] >= GO_VERSION:
+        return
+    names = ", ".join(tool.name for tool in missing) or "the operators' definitions"
+    raise LocalError(
+        f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or newer is needed once, to build {names}: install it "
+        "from go.dev or your system's packages and run this again. Without it, `pulumi up` onto a "
+        "cluster of your own works (README, “A cluster of your own”)."
+    )
+
+
+def _has_go() -> bool:
+    return shutil.which("go") is not None
+
+
+def _require_space(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < BUILD_SPACE_GIB:
+        raise LocalError(
+            f"building needs {BUILD_SPACE_GIB} GiB of disk, but {folder} has {free:.1f} GiB free: "
+            "make room, or set FT_CACHE to a folder on a larger disk"
+        )
+
+
+def _version_of(program: str, tool: Tool) -> tuple[int, ...]:
+    asked = subprocess.run(
+        [program, *tool.version_command], capture_output=True, text=True, check=False, timeout=30
+    )
+    return _numbers(asked.stdout)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """The first version number in a text; (0,) when there is none."""
+    match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part or 0) for part in match.groups()) if match else (0,)
+
+
+def _go(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["go", *arguments],
+        cwd=folder,
+        env=_go_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _go_environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+
+
+def _since(start: float) -> str:
+    minutes, seconds = divmod(int(time.monotonic() - start), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _end(text: str, lines: int = 15) -> str:
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,313 @@
+"""Plain pieces of Kubernetes objects that several components share.
+
+Nothing here registers a resource: each function returns the plain data that goes into one, so what
+policies check is known before anything runs. Keys are spelled as in the Kubernetes API.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from stacks.settings import Tier
+
+Object = dict[str, Any]
+"""A piece of a Kubernetes object, as JSON would hold it."""
+
+ZONE = "topology.kubernetes.io/zone"
+HOST = "kubernetes.io/hostname"
+NAME_LABEL = "app.kubernetes.io/name"
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+
+DATA = "data"
+"""The namespace and priority of what keeps state; above every tier of services."""
+
+UNPRIVILEGED_USER = 65_532
+"""The `nonroot` user of distroless images; above 10,000, so it is no user of the host."""
+
+EVICTION_SECONDS = 30
+"""How long a Pod waits on a node that went silent. Kubernetes' own 300 s would outlast any RTO;
+the node is declared silent only after 40-50 s, so a short hiccup of the network moves nothing."""
+
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+def namespace(prefix: str, area: Tier | str) -> str:
+    """Name the namespace, which is a fault domain of its own, of a tier or of `DATA`."""
+    return f"{prefix}-{area}"
+
+
+def priority_class(prefix: str, area: Tier | str) -> str:
+    """Name the PriorityClass of a tier or of `DATA`; cluster-scoped, hence the prefix."""
+    return f"{prefix}-{area}"
+
+
+def selector(name: str) -> dict[str, str]:
+    """Select the Pods of one workload; short, because a selector can never change."""
+    return {NAME_LABEL: name}
+
+
+def labels(name: str, component: str, part_of: str = "platform") -> dict[str, str]:
+    """Label an object of the workload `name` whose role in the whole is `component`."""
+    return {
+        **selector(name),
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": part_of,
+        "app.kubernetes.io/managed-by": "pulumi",
+    }
+
+
+def metadata(
+    name: str,
+    namespace: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Object:
+    """Name an object explicitly: runbooks and people need names that never change."""
+    given = {"namespace": namespace, "labels": labels, "annotations": annotations}
+    return {"name": name} | {key: value for key, value in given.items() if value}
+
+
+@dataclass(frozen=True)
+class Client:
+    """Pods that may open connections to a workload: those of the workload `name`."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A Service that Pods connect to: its name is also the `selector` of the Pods behind it."""
+
+    namespace: str
+    name: str
+    port: int
+
+    @property
+    def host(self) -> str:
+        """The name that cluster DNS knows the Service by."""
+        return f"{self.name}.{self.namespace}.svc.cluster.local"
+
+    @property
+    def url(self) -> str:
+        """Where HTTP requests go; the mesh, not the caller, encrypts them."""
+        return f"http://{self.host}:{self.port}"
+
+
+# Quantities -------------------------------------------------------------------------------------
+# The API server stores quantities in their canonical form ("0.5" becomes "500m", "1024Mi" becomes
+# "1Gi"). Declared in that form they never look like drift.
+
+
+def millicores(quantity: str) -> int:
+    """Read a CPU quantity such as ``2``, ``0.5`` or ``250m``; parts of a millicore round up."""
+    if quantity.endswith("m"):
+        return int(quantity[:-1])
+    return math.ceil(Decimal(quantity) * 1000)
+
+
+def cpu(millicores: int) -> str:
+    """Write millicores as a canonical CPU quantity."""
+    cores, rest = divmod(millicores, 1000)
+    return f"{millicores}m" if rest else str(cores)
+
+
+def size_in_bytes(quantity: str) -> int:
+    """Read a size such as ``256Mi`` or ``10Gi``."""
+    return int(quantity[:-2]) * _BINARY[quantity[-2:]]
+
+
+def size(amount: int) -> str:
+    """Write a size in bytes as a canonical quantity: the largest unit that leaves no fraction."""
+    for unit, factor in reversed(_BINARY.items()):
+        if amount and amount % factor == 0:
+            return f"{amount // factor}{unit}"
+    return str(amount)
+
+
+def scaled_size(quantity: str, factor: Decimal) -> str:
+    """Multiply a size, rounding up to a whole MiB."""
+    mebibytes = math.ceil(size_in_bytes(quantity) * factor / _BINARY["Mi"])
+    return size(mebibytes * _BINARY["Mi"])
+
+
+CPU_BURST = 4
+"""CPU limit over request. A start or a failover needs a burst; without any limit, one busy loop
+takes every idle core of its node and hides that requests are too small."""
+
+
+def container_resources(cpu_request: str, memory: str, ephemeral: str = "256Mi") -> Object:
+    """Requests and limits of one container.
+
+    Memory and ephemeral storage cannot be taken back from a running process, so their limit is
+    their request: a Pod is never evicted because its neighbours grew. CPU can be taken back, so
+    it may burst to `CPU_BURST` times its request.
+    """
+    request = millicores(cpu_request)
+    fixed = {
+        "memory": size(size_in_bytes(memory)),
+        "ephemeral-storage": size(size_in_bytes(ephemeral)),
+    }
+    return {
+        "requests": {"cpu": cpu(request), **fixed},
+        "limits": {"cpu": cpu(request * CPU_BURST), **fixed},
+    }
+
+
+# Pods -------------------------------------------------------------------------------------------
+
+
+def pod_security(user: int = UNPRIVILEGED_USER) -> Object:
+    """Security context of a Pod under the `restricted` standard; volumes belong to `user`."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> Object:
+    """Security context of a container under the `restricted` standard, with a read-only root."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+    }
+
+
+def spread(pods: Mapping[str, str], revision_label: str = "pod-template-hash") -> list[Object]:
+    """Spread replicas evenly over zones, strictly, and over hosts, where there is room.
+
+    - `nodeTaintsPolicy: Honor` takes a lost zone, whose nodes are tainted, out of the count. By
+      default it would count as an empty zone, and every replacement would wait for its return.
+    - No `minDomains`, for the same reason: capacity in two zones beats none in the third.
+    - `revision_label` makes each revision spread by itself; counted together, the old Pods of a
+      rollout would decide where the new ones stay. A StatefulSet's is
+      `controller-revision-hash`.
+    """
+    common = {
+        "maxSkew": 1,
+        "labelSelector": {"matchLabels": dict(pods)},
+        "matchLabelKeys": [revision_label],
+        "nodeTaintsPolicy": "Honor",
+    }
+    return [
+        {"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule", **common},
+        {"topologyKey": HOST, "whenUnsatisfiable": "ScheduleAnyway", **common},
+    ]
+
+
+def apart(pods: Mapping[str, str], topology_key: str = ZONE) -> Object:
+    """Affinity that never puts two of the Pods into one zone (or other topology).
+
+    For what votes: two voters of three in one zone make that zone a single point of failure.
+    """
+    term = {"labelSelector": {"matchLabels": dict(pods)}, "topologyKey": topology_key}
+    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def tolerations(seconds: int = EVICTION_SECONDS) -> list[Object]:
+    """Leave a silent or unready node after `seconds`."""
+    return [
+        {
+            "key": f"node.kubernetes.io/{condition}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": seconds,
+        }
+        for condition in ("not-ready", "unreachable")
+    ]
+
+
+def http_probe(path: str, port: str, period: int, failures: int, timeout: int = 2) -> Object:
+    """Ask over HTTP every `period` seconds; `failures` bad answers in a row decide."""
+    return _probe({"httpGet": {"path": path, "port": port}}, period, failures, timeout)
+
+
+def exec_probe(command: Sequence[str], period: int, failures: int, timeout: int = 5) -> Object:
+    """Run a command in the container every `period` seconds; `failures` in a row decide."""
+    return _probe({"exec": {"command": list(command)}}, period, failures, timeout)
+
+
+def _probe(action: Object, period: int, failures: int, timeout: int) -> Object:
+    return {
+        **action,
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": timeout,
+    }
+
+
+def scratch(name: str, limit: str, *, memory: bool = False) -> Object:
+    """An emptyDir that cannot grow beyond `limit`; the only writable place of a read-only root."""
+    medium = {"medium": "Memory"} if memory else {}
+    return {"name": name, "emptyDir": {"sizeLimit": size(size_in_bytes(limit)), **medium}}
+
+
+# Disruption and network -------------------------------------------------------------------------
+
+
+def disruption_budget(pods: Mapping[str, str], max_unavailable: int = 1) -> Object:
+    """Spec of a PodDisruptionBudget.
+
+    `AlwaysAllow` lets a drain evict Pods that are unhealthy anyway; else one crash loop would
+    block the maintenance of its node for ever.
+    """
+    return {
+        "maxUnavailable": max_unavailable,
+        "selector": {"matchLabels": dict(pods)},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+
+
+def peer(namespace: str, pods: Mapping[str, str] | None = None) -> Object:
+    """Select Pods of another namespace, all of them unless `pods` says which."""
+    everywhere = {"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: namespace}}}
+    return everywhere | ({"podSelector": {"matchLabels": dict(pods)}} if pods else {})
+
+
+def client_peers(clients: Iterable[Client]) -> list[Object]:
+    """Select the Pods of the clients."""
+    return [peer(client.namespace, selector(client.name)) for client in clients]
+
+
+def ports(*numbers: int, protocol: str = "TCP") -> list[Object]:
+    """Ports of a NetworkPolicy rule."""
+    return [{"port": number, "protocol": protocol} for number in numbers]
+
+
+def allow_from(peers: Sequence[Object], *numbers: int) -> list[Object]:
+    """Ingress rules: these peers on these ports. No peers, no rule: an empty `from` means all."""
+    return [{"from": list(peers), "ports": ports(*numbers)}] if peers else []
+
+
+def allow_to(peers: Sequence[Object], *numbers: int) -> list[Object]:
+    """Egress rules: these peers on these ports. No peers, no rule: an empty `to` means all."""
+    return [{"to": list(peers), "ports": ports(*numbers)}] if peers else []
+
+
+def network_policy(
+    pods: Mapping[str, str], ingress: Sequence[Object] = (), egress: Sequence[Object] = ()
+) -> Object:
+    """Spec of a NetworkPolicy that allows only these rules, both ways, to and from `pods`.
+
+    No rule means no connection. Names are looked up under the namespace's own policy.
+    """
+    rules = {"ingress": list(ingress), "egress": list(egress)}
+    return {
+        "podSelector": {"matchLabels": dict(pods)} if pods else {},
+        "policyTypes": ["Ingress", "Egress"],
+        **{direction: given for direction, given in rules.items() if given},
+    }

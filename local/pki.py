@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,10 +64,16 @@ class Pki:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority_key = ec.generate_private_key(ec.SECP256R1())
         authority_name = _name("local-ca", "")
-        authority = _sign(authority_name, authority_key, authority_name, authority_key, [
-            (x509.BasicConstraints(ca=True, path_length=0), True),
-            (_key_usage(authority=True), True),
-        ])
+        authority = _sign(
+            authority_name,
+            authority_key,
+            authority_name,
+            authority_key,
+            [
+                (x509.BasicConstraints(ca=True, path_length=0), True),
+                (_key_usage(authority=True), True),
+            ],
+        )
         self._write("ca", authority, authority_key)
         server = [
             (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
@@ -84,7 +91,7 @@ class Pki:
         self,
         identity: str,
         subject: x509.Name,
-        extensions: list[tuple[x509.ExtensionType, bool]],
+        extensions: Sequence[tuple[x509.ExtensionType, bool]],
         authority: x509.Certificate,
         authority_key: ec.EllipticCurvePrivateKey,
     ) -> None:
@@ -93,7 +100,7 @@ class Pki:
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_key_usage(authority=False), True),
         ]
-        certificate = _sign(subject, key, authority.subject, authority_key, usual + extensions)
+        certificate = _sign(subject, key, authority.subject, authority_key, [*usual, *extensions])
         self._write(identity, certificate, key)
 
     def _write(
@@ -108,7 +115,7 @@ class Pki:
         path.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
+                serialization.PrivateFormat.TraditionalOpenSSL,
                 serialization.NoEncryption(),
             )
         )
@@ -119,7 +126,7 @@ def _sign(
     key: ec.EllipticCurvePrivateKey,
     issuer: x509.Name,
     issuer_key: ec.EllipticCurvePrivateKey,
-    extensions: list[tuple[x509.ExtensionType, bool]],
+    extensions: Sequence[tuple[x509.ExtensionType, bool]],
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (

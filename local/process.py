@@ -6,6 +6,7 @@ pid which the kernel has since given to somebody else is never taken for ours, a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,7 +90,9 @@ class Process:
         deadline = time.monotonic() + limit
         while not ready():
             if self.pid() is None:
-                raise LocalError(f"{self.name} ended at its start. Its log ends with:\n{self.tail()}")
+                raise LocalError(
+                    f"{self.name} ended at its start. Its log ends with:\n{self.tail()}"
+                )
             if time.monotonic() > deadline:
                 raise LocalError(
                     f"{self.name} was not ready after {limit:.0f} s. "
@@ -137,7 +140,5 @@ def _gone(pid: Callable[[], int | None], limit: float) -> bool:
 
 def _reap(pid: int) -> None:
     """Collect a finished child, so that no zombie stays while this program runs on."""
-    try:
+    with contextlib.suppress(ChildProcessError):  # not our child: its own parent collects it
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass  # not our child: its own parent collects it

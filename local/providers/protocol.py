@@ -386,7 +386,7 @@ class _Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 _old_inputs.set(PropertyValue.unmarshal_map(request.old_inputs))
             try:
                 return await handler.unary_unary(request, context)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the engine must hear it
+            except Exception as error:  # whatever it is, the engine must hear it
                 await self._abort(error, context)
                 raise  # not reached: `_abort` ends the call
 

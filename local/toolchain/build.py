@@ -236,7 +236,9 @@ def _lock(path: Path, tool: Tool, say: Say) -> FileLock:
 
 
 def _built_path(tool: Tool) -> Path:
-    return cache_folder() / f"{tool.group}-{_digest(MODULES / tool.group, tool.ldflags)}" / tool.name
+    return (
+        cache_folder() / f"{tool.group}-{_digest(MODULES / tool.group, tool.ldflags)}" / tool.name
+    )
 
 
 def _digest(folder: Path, *more: str) -> str:

@@ -1,0 +1,332 @@
+"""A Kubernetes control plane on this machine: start, readiness, mend, stop, status.
+
+Each cluster has a folder of its own (keys, data, logs, pids) and free ports of the loopback
+interface, so any number run side by side. `ensure` is idempotent: it starts what does not run and
+leaves alone what does, so a part that was killed is mended by calling it again, and nothing is
+lost, because every object is in etcd's folder.
+
+etcd runs without fsync: a killed process loses nothing (the kernel holds the written pages); only
+a crash of the whole machine may, and a local world is made anew then. Secrets are encrypted in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local.api import Api, kubeconfig
+from local.errors import LocalError
+from local.nodes import Nodes, SimulatedNodes, Topology
+from local.pki import Pki
+from local.process import Process, free_port, is_listening
+
+START_SECONDS = 60.0
+"""Limit for each part to get ready: 20 times what it takes on an idle machine."""
+SERVICE_ADDRESSES = "10.96.0.0/16"
+RUN_SPACE_MIB = 500
+"""Free disk that a running world needs: etcd's write-ahead log and snapshots, logs, state."""
+_DEFINITION = "fault-tolerance/definition"
+_PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_PORTS = ("etcd", "etcd-peer", "kube-apiserver")
+_DEFINITIONS_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+PLANE_TOOLS = (*_PARTS, "kwok")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One local cluster: its folder says everything about it."""
+
+    name: str
+    folder: Path
+
+    @property
+    def pki(self) -> Pki:
+        """Its certificate authority."""
+        return Pki(self.folder / "pki")
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig; it verifies the server."""
+        return self.folder / "kubeconfig"
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return f"https://127.0.0.1:{self._ports()['kube-apiserver']}"
+
+    def api(self) -> Api:
+        """A client with the administrator's rights."""
+        return Api(self.server, self.pki)
+
+    def part(self, name: str) -> Process:
+        """One of its processes."""
+        return Process(name, self.folder)
+
+    def running(self) -> dict[str, int | None]:
+        """The pid of each part, None where it does not run."""
+        return {name: self.part(name).pid() for name in PLANE_TOOLS}
+
+    def _ports(self) -> dict[str, int]:
+        ports: dict[str, int] = json.loads((self.folder / "ports.json").read_text())
+        return ports
+
+
+def ensure(
+    cluster: Cluster,
+    topology: Topology,
+    tools: Mapping[str, Path],
+    definitions: Sequence[Path],
+    stages: Sequence[Path],
+) -> Nodes:
+    """Bring a cluster up, or mend it, and wait until all its nodes are Ready.
+
+    Raises:
+        LocalError: when a part does not get ready in time, with the tail of its log.
+    """
+    cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_space(cluster.folder)
+    cluster.pki.ensure()
+    _ensure_encryption(cluster)
+    _settle_ports(cluster)
+    _write_kubeconfigs(cluster)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cluster.folder)}
+    for part in ("etcd", "kube-apiserver"):
+        cluster.part(part).start([str(tools[part]), *_arguments(cluster, part)], environment)
+    nodes = SimulatedNodes(
+        cluster.folder, tools["kwok"], cluster.folder / "kwok.kubeconfig", stages
+    )
+    with cluster.api() as api:
+        cluster.part("kube-apiserver").wait_until(api.answers, START_SECONDS)
+        for part in ("kube-controller-manager", "kube-scheduler"):
+            cluster.part(part).start([str(tools[part]), *_arguments(cluster, part)], environment)
+        nodes.start(api, topology)
+        _ensure_definitions(api, definitions)
+        nodes.process.wait_until(lambda: nodes.ready(api, topology), START_SECONDS)
+    return nodes
+
+
+def stop(cluster: Cluster) -> None:
+    """End every process of a cluster; its data stays for the next start."""
+    for part in reversed(PLANE_TOOLS):
+        cluster.part(part).stop()
+
+
+def remove(cluster: Cluster) -> None:
+    """End a cluster and forget all that it held."""
+    stop(cluster)
+    shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def _arguments(cluster: Cluster, part: str) -> list[str]:
+    build: dict[str, Callable[[Cluster], list[str]]] = {
+        "etcd": _etcd,
+        "kube-apiserver": _api_server,
+        "kube-controller-manager": _controller_manager,
+        "kube-scheduler": _scheduler,
+    }
+    return build[part](cluster)
+
+
+def _etcd(cluster: Cluster) -> list[str]:
+    ports, pki = cluster._ports(), cluster.pki
+    client, peer = (f"https://127.0.0.1:{ports[name]}" for name in ("etcd", "etcd-peer"))
+    return [
+        "--name=local",
+        f"--data-dir={cluster.folder / 'etcd-data'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=local={peer}",
+        f"--cert-file={pki.certificate('etcd')}",
+        f"--key-file={pki.key('etcd')}",
+        f"--trusted-ca-file={pki.authority}",
+        "--client-cert-auth",
+        f"--peer-cert-file={pki.certificate('etcd')}",
+        f"--peer-key-file={pki.key('etcd')}",
+        f"--peer-trusted-ca-file={pki.authority}",
+        "--peer-client-cert-auth",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def _api_server(cluster: Cluster) -> list[str]:
+    ports, pki = cluster._ports(), cluster.pki
+    return [
+        f"--etcd-servers=https://127.0.0.1:{ports['etcd']}",
+        f"--etcd-cafile={pki.authority}",
+        f"--etcd-certfile={pki.certificate('etcd-client')}",
+        f"--etcd-keyfile={pki.key('etcd-client')}",
+        "--bind-address=127.0.0.1",
+        f"--secure-port={ports['kube-apiserver']}",
+        "--endpoint-reconciler-type=none",
+        f"--tls-cert-file={pki.certificate('server')}",
+        f"--tls-private-key-file={pki.key('server')}",
+        f"--client-ca-file={pki.authority}",
+        "--anonymous-auth=false",
+        f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-account-key-file={pki.key('service-account')}",
+        f"--service-account-signing-key-file={pki.key('service-account')}",
+        f"--encryption-provider-config={cluster.folder / 'encryption.yaml'}",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+        "--profiling=false",
+    ]
+
+
+def _controller_manager(cluster: Cluster) -> list[str]:
+    pki = cluster.pki
+    return [
+        *_client_of_api(cluster, "controller-manager"),
+        f"--root-ca-file={pki.authority}",
+        f"--service-account-private-key-file={pki.key('service-account')}",
+        "--use-service-account-credentials=true",
+    ]
+
+
+def _scheduler(cluster: Cluster) -> list[str]:
+    return _client_of_api(cluster, "scheduler")
+
+
+def _client_of_api(cluster: Cluster, identity: str) -> list[str]:
+    return [
+        f"--kubeconfig={cluster.folder / f'{identity}.kubeconfig'}",
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--profiling=false",
+    ]
+
+
+def _write_kubeconfigs(cluster: Cluster) -> None:
+    kubeconfig(cluster.kubeconfig, cluster.server, cluster.pki, "admin", f"local-{cluster.name}")
+    for identity in ("controller-manager", "scheduler", "kwok"):
+        path = cluster.folder / f"{identity}.kubeconfig"
+        kubeconfig(path, cluster.server, cluster.pki, identity, f"local-{cluster.name}")
+
+
+def _settle_ports(cluster: Cluster) -> None:
+    """Choose the ports once and keep them; a port that somebody else has taken is chosen anew.
+
+    Whoever was told the old port must learn the new one, so all parts stop first in that case.
+    """
+    path = cluster.folder / "ports.json"
+    ports = cluster._ports() if path.exists() else {}
+    listener = {"etcd": "etcd", "etcd-peer": "etcd", "kube-apiserver": "kube-apiserver"}
+    lost = [
+        name
+        for name in _PORTS
+        if name not in ports
+        or (cluster.part(listener[name]).pid() is None and is_listening(ports[name]))
+    ]
+    if not lost:
+        return
+    stop(cluster)
+    for name in lost:
+        ports[name] = free_port()
+    path.write_text(json.dumps(ports))
+
+
+def _ensure_encryption(cluster: Cluster) -> None:
+    """Encrypt Secrets at rest, so that no password lies in clear in etcd's files."""
+    path = cluster.folder / "encryption.yaml"
+    if path.exists():
+        return
+    path.touch(mode=0o600)
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "apiserver.config.k8s.io/v1",
+                "kind": "EncryptionConfiguration",
+                "resources": [
+                    {
+                        "resources": ["secrets"],
+                        "providers": [
+                            {"secretbox": {"keys": [{"name": "local", "secret": key}]}},
+                            {"identity": {}},
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+
+
+def _ensure_definitions(api: Api, files: Sequence[Path]) -> None:
+    """Create the custom resource definitions, replace those whose pin changed, await these."""
+    wanted = {body["metadata"]["name"]: body for path in files for body in _documents(path)}
+    present = {item["name"]: item for item in api.metadata(_DEFINITIONS_PATH)}
+    changed = [
+        name
+        for name, body in wanted.items()
+        if _digest_of(present.get(name)) != _digest_of(body["metadata"])
+    ]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(lambda name: _put_definition(api, wanted[name]), changed))
+    deadline = time.monotonic() + START_SECONDS
+    while changed := [name for name in changed if not _established(api, name)]:
+        if time.monotonic() > deadline:
+            raise LocalError(f"not established after {START_SECONDS:.0f} s: {', '.join(changed)}")
+        time.sleep(0.2)
+
+
+def _put_definition(api: Api, body: dict[str, Any]) -> None:
+    if not api.create(_DEFINITIONS_PATH, body):
+        api.replace_spec(f"{_DEFINITIONS_PATH}/{body['metadata']['name']}", body)
+
+
+def _established(api: Api, name: str) -> bool:
+    conditions = api.get(f"{_DEFINITIONS_PATH}/{name}").get("status", {}).get("conditions") or []
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+def _digest_of(metadata: Mapping[str, Any] | None) -> str | None:
+    digest: str | None = (metadata or {}).get("annotations", {}).get(_DEFINITION)
+    return digest
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    documents = []
+    for body in yaml.load_all(path.read_text(), Loader=_Loader):
+        if body and body.get("kind") == "CustomResourceDefinition":
+            digest = hashlib.sha256(json.dumps(body, default=str).encode()).hexdigest()[:16]
+            body["metadata"].setdefault("annotations", {})[_DEFINITION] = digest
+            body.pop("status", None)
+            documents.append(body)
+    return documents
+
+
+class _Loader(yaml.CSafeLoader):
+    """PyYAML's safe loader, which also takes a bare `=` for the text that it is."""
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", _text)
+
+
+def _require_space(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free / 2**20
+    if free < RUN_SPACE_MIB:
+        raise LocalError(
+            f"a local cluster needs {RUN_SPACE_MIB} MiB of disk, but {folder} has {free:.0f} MiB "
+            "free: make room, or set WORLD to a folder on a larger disk"
+        )

@@ -51,7 +51,7 @@ class Api:
     def metadata(self, path: str) -> list[dict[str, Any]]:
         """The metadata alone of every object of a collection: cheap where the objects are large."""
         accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        return [item["metadata"] for item in self._json("GET", path, accept)["items"]]
+        return [item["metadata"] for item in self._json("GET", path, accept)["items"] or []]
 
     def create(self, path: str, body: Mapping[str, Any]) -> bool:
         """Create an object; False if one of that name exists already."""

@@ -32,6 +32,9 @@ EVICTION_SECONDS = 30
 """How long a Pod waits on a node that went silent. Kubernetes' own 300 s would outlast any RTO;
 the node is declared silent only after 40-50 s, so a short hiccup of the network moves nothing."""
 
+EPHEMERAL = "256Mi"
+"""Ephemeral storage of a container that keeps nothing: its logs and its scratch space."""
+
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -84,11 +87,13 @@ class Client:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A Service that Pods connect to: its name is also the `selector` of the Pods behind it."""
+    """A Service that Pods connect to, on the same port as the Pods behind it."""
 
     namespace: str
     name: str
     port: int
+    workload: str | None = None
+    """Which Pods are behind it, where that is not the name of the Service."""
 
     @property
     def host(self) -> str:
@@ -99,6 +104,11 @@ class Endpoint:
     def url(self) -> str:
         """Where HTTP requests go; the mesh, not the caller, encrypts them."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def peer(self) -> Object:
+        """The Pods behind it, for the rules of a NetworkPolicy."""
+        return peer(self.namespace, selector(self.workload or self.name))
 
 
 # Quantities -------------------------------------------------------------------------------------
@@ -132,18 +142,12 @@ def size(amount: int) -> str:
     return str(amount)
 
 
-def scaled_size(quantity: str, factor: Decimal) -> str:
-    """Multiply a size, rounding up to a whole MiB."""
-    mebibytes = math.ceil(size_in_bytes(quantity) * factor / _BINARY["Mi"])
-    return size(mebibytes * _BINARY["Mi"])
-
-
 CPU_BURST = 4
 """CPU limit over request. A start or a failover needs a burst; without any limit, one busy loop
 takes every idle core of its node and hides that requests are too small."""
 
 
-def container_resources(cpu_request: str, memory: str, ephemeral: str = "256Mi") -> Object:
+def container_resources(cpu_request: str, memory: str, ephemeral: str = EPHEMERAL) -> Object:
     """Requests and limits of one container.
 
     Memory and ephemeral storage cannot be taken back from a running process, so their limit is

@@ -78,20 +78,37 @@ TOOLS: dict[str, Tool] = {
     )
 }
 
-CRD_FILES: dict[str, str] = {
-    "github.com/cloudnative-pg/cloudnative-pg": "config/crd/bases/*.yaml",
-    "github.com/cloudnative-pg/plugin-barman-cloud": "config/crd/bases/*.yaml",
-    "github.com/kedacore/keda/v2": "config/crd/bases/*.yaml",
-    "github.com/kubernetes-csi/external-snapshotter/client/v8": "config/crd/snapshot.*.yaml",
-    "github.com/open-feature/open-feature-operator": "config/crd/bases/*.yaml",
-    "github.com/percona/percona-server-mongodb-operator": "config/crd/bases/*.yaml",
+USED_DEFINITIONS: dict[str, tuple[str, ...]] = {
+    "github.com/cloudnative-pg/cloudnative-pg": ("config/crd/bases/*.yaml",),
+    "github.com/cloudnative-pg/plugin-barman-cloud": ("config/crd/bases/*.yaml",),
+    "github.com/kubernetes-csi/external-snapshotter/client/v8": ("config/crd/snapshot.*.yaml",),
     "github.com/prometheus-operator/prometheus-operator": (
-        "example/prometheus-operator-crd/*.yaml"
+        "example/prometheus-operator-crd/*_podmonitors.yaml",
+        "example/prometheus-operator-crd/*_servicemonitors.yaml",
+        "example/prometheus-operator-crd/*_prometheusrules.yaml",
     ),
-    "github.com/vmware-tanzu/velero": "config/crd/v*/bases/*.yaml",
-    "istio.io/api": "kubernetes/customresourcedefinitions.gen.yaml",
 }
-"""Where each operator's module keeps its custom resource definitions."""
+"""Custom resource definitions of what the components declare, by the module that ships them."""
+
+OTHER_DEFINITIONS: dict[str, tuple[str, ...]] = {
+    "github.com/kedacore/keda/v2": ("config/crd/bases/*.yaml",),
+    "github.com/open-feature/open-feature-operator": ("config/crd/bases/*.yaml",),
+    "github.com/percona/percona-server-mongodb-operator": ("config/crd/bases/*.yaml",),
+    "github.com/prometheus-operator/prometheus-operator": (
+        "example/prometheus-operator-crd/*.yaml",
+    ),
+    "github.com/vmware-tanzu/velero": ("config/crd/v*/bases/*.yaml",),
+    "istio.io/api": ("kubernetes/customresourcedefinitions.gen.yaml",),
+}
+"""Definitions that nothing declares yet; they double the API server's memory (docs/decisions)."""
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "sigs.k8s.io/kwok": tuple(
+        f"kustomize/stage/{stage}/*.yaml"
+        for stage in ("node/fast", "node/heartbeat-with-lease", "pod/fast")
+    )
+}
+"""How simulated nodes and Pods behave."""
 
 
 def cache_folder() -> Path:
@@ -135,22 +152,18 @@ def find(tool: Tool) -> Path | None:
     return None
 
 
-def crd_files(say: Say) -> list[Path]:
-    """The custom resource definitions of every operator, fetched and verified once."""
-    return _module_files(CRD_FILES, say)
+def definition_files(say: Say, *, every: bool) -> list[Path]:
+    """The custom resource definitions of what is used, or of every operator of the design."""
+    used = _module_files(USED_DEFINITIONS, say)
+    return sorted({*used, *_module_files(OTHER_DEFINITIONS, say)}) if every else used
 
 
 def stage_files(say: Say) -> list[Path]:
-    """The simulated nodes' rules of behaviour that ship with their own module."""
-    wanted = {"node/fast", "node/heartbeat-with-lease", "pod/fast"}
-    return [
-        path
-        for path in _module_files({"sigs.k8s.io/kwok": "kustomize/stage/*/*/*.yaml"}, say)
-        if path.name != "kustomization.yaml" and "/".join(path.parts[-3:-1]) in wanted
-    ]
+    """The simulated nodes' rules of behaviour, which their own module ships."""
+    return [path for path in _module_files(STAGES, say) if path.name != "kustomization.yaml"]
 
 
-def _module_files(patterns: dict[str, str], say: Say) -> list[Path]:
+def _module_files(patterns: dict[str, tuple[str, ...]], say: Say) -> list[Path]:
     folder = MODULES / "crds"
     pinned = dict(re.findall(r"^\t(\S+) (v\S+)$", (folder / "go.mod").read_text(), re.MULTILINE))
     target = cache_folder() / f"modules-{_digest(folder)}"
@@ -160,7 +173,10 @@ def _module_files(patterns: dict[str, str], say: Say) -> list[Path]:
             if not (target / module).exists():
                 _copy_module(folder, f"{module}@{pinned[module]}", target / module, say)
     return sorted(
-        path for module, pattern in patterns.items() for path in (target / module).glob(pattern)
+        path
+        for module, globs in patterns.items()
+        for pattern in globs
+        for path in (target / module).glob(pattern)
     )
 
 

@@ -35,13 +35,15 @@ class Kind:
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
         """The path of one object, or of the collection in a namespace (or everywhere)."""
-        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+        root = (
+            f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+        )
         within = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         return f"{root}{within}/{self.plural}" + (f"/{name}" if name else "")
 
 
 @dataclass
-class ApiError(Exception):
+class ApiError(ProviderError):
     """The server refused a request."""
 
     code: int

@@ -108,8 +108,9 @@ def _named(
 
 def _token(user: dict[str, Any], folder: Path) -> str | None:
     if "tokenFile" in user:
-        return (folder / user["tokenFile"]).read_text().strip()
-    return user.get("token")
+        return (folder / str(user["tokenFile"])).read_text().strip()
+    token = user.get("token")
+    return str(token) if token else None
 
 
 def _tls(
@@ -134,11 +135,11 @@ def _tls(
 
 def _material(entry: dict[str, Any], key: str, folder: Path, source: str) -> bytes | None:
     if data := entry.get(f"{key}-data"):
-        return base64.b64decode(data)
+        return base64.b64decode(str(data))
     if not (path := entry.get(key)):
         return None
     try:
-        return (folder / path).read_bytes()
+        return (folder / str(path)).read_bytes()
     except OSError as error:
         raise ProviderError(
             f"cannot read the {key} {path} that kubeconfig {source} names: {error.strerror}"

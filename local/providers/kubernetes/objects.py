@@ -338,3 +338,18 @@ def _merge(a: Plain, b: Plain) -> Plain:
     if isinstance(a, list) and isinstance(b, list):
         return a if len(a) >= len(b) else b
     return b
+
+
+def taken_over(inputs: Object, live: Object, paths: list[str]) -> Object:
+    """Inputs with the live values at the given dotted paths, where they have one."""
+    result: Object = json.loads(json.dumps(inputs))
+    for path in paths:
+        steps = path.split(".")
+        target: Plain = result
+        source: Plain = live
+        for step in steps[:-1]:
+            target = target.get(step) if isinstance(target, dict) else None
+            source = source.get(step) if isinstance(source, dict) else None
+        if isinstance(target, dict) and isinstance(source, dict) and steps[-1] in source:
+            target[steps[-1]] = source[steps[-1]]
+    return result

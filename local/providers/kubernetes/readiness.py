@@ -84,18 +84,21 @@ def _not_observed(obj: Object) -> Waiting | None:
 def _deployment(obj: Object, _: Surroundings) -> Verdict:
     if waiting := _not_observed(obj):
         return waiting
-    spec, status = obj["spec"], obj["status"]
-    if spec.get("paused"):
+    if obj["spec"].get("paused"):
         return READY
     progressing = _condition(obj, "Progressing")
     if progressing.get("status") == "False":
         return Failed(f"{progressing.get('reason')}: {progressing.get('message')}")
-    wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
+    return _rollout(obj)
+
+
+def _rollout(obj: Object) -> Verdict:
+    wanted, status = obj["spec"].get("replicas", 1), obj["status"]
+    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if updated < wanted:
         return Waiting(_with_failure(obj, f"{updated} of {wanted} replicas are up to date"))
     if status.get("replicas", 0) > updated:
         return Waiting(f"{status['replicas'] - updated} old replicas are still terminating")
-    available = status.get("availableReplicas", 0)
     if available < updated:
         return Waiting(_with_failure(obj, f"{available} of {wanted} replicas are available"))
     return READY
@@ -154,7 +157,9 @@ def _job(obj: Object, _: Surroundings) -> Verdict:
 def _pod(obj: Object, _: Surroundings) -> Verdict:
     status = obj.get("status") or {}
     if status.get("phase") == "Failed":
-        return Failed(f"{status.get('reason', 'Failed')}: {status.get('message', 'the Pod failed')}")
+        return Failed(
+            f"{status.get('reason', 'Failed')}: {status.get('message', 'the Pod failed')}"
+        )
     if status.get("phase") == "Succeeded" or _condition(obj, "Ready").get("status") == "True":
         return READY
     return Waiting(f"phase {status.get('phase', 'unknown')}, not Ready")

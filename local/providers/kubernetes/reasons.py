@@ -80,7 +80,10 @@ async def _pod_reasons(api: Api, pod: Object) -> list[str]:
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             found.append(f"{condition.get('reason')}: {condition.get('message')}")
-    statuses = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    statuses = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
     found += [text for c in statuses if (text := _container_reason(c))]
     warnings = await _warnings(api, pod)
     unique = list(dict.fromkeys([*found, *warnings])) or [f"phase {status.get('phase')}, not Ready"]

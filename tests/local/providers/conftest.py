@@ -1,0 +1,120 @@
+"""A control plane and the real engine, for tests of providers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi import automation
+
+from local import cluster
+from local.cluster import Cluster
+from local.nodes import Topology
+from local.toolchain import build
+
+PROVIDERS = Path(__file__).parents[3] / "local" / "providers" / "bin"
+TOPOLOGY = Topology("us-east-1", ("us-east-1a", "us-east-1b", "us-east-1c"))
+
+Program = Callable[[], None]
+
+
+def tool(name: str) -> Path:
+    """A tool from the folder in FT_BIN or from PATH."""
+    found = shutil.which(name, path=f"{os.environ.get('FT_BIN', '')}:{os.environ['PATH']}")
+    assert found, f"{name} is neither in FT_BIN nor on PATH"
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The administrator's kubeconfig of a control plane that runs while the tests do."""
+    plane = Cluster("test", tmp_path_factory.mktemp("cluster"))
+    tools = {name: tool(name) for name in cluster.PLANE_TOOLS}
+    cluster.ensure(plane, TOPOLOGY, tools, [], build.stage_files(lambda _: None))
+    yield plane.kubeconfig
+    cluster.remove(plane)
+
+
+@dataclass
+class Stack:
+    """One stack in the real engine, with its state in a folder of its own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def preview(self, program: Program, **options: Any) -> automation.PreviewResult:
+        return self.of(program).preview(color="never", **options)
+
+    def up(self, program: Program, **options: Any) -> automation.UpResult:
+        return self.of(program).up(color="never", **options)
+
+    def refresh(self, program: Program) -> automation.RefreshResult:
+        return self.of(program).refresh(color="never")
+
+    def destroy(self, program: Program = lambda: None) -> automation.DestroyResult:
+        return self.of(program).destroy(color="never")
+
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """The stack's resources as saved, by name."""
+        state = json.loads(self.state_file().read_text())
+        found = state["checkpoint"]["latest"].get("resources") or []
+        return {r["urn"].rpartition("::")[2]: r for r in found if r.get("custom")}
+
+    def state_file(self) -> Path:
+        return next(self.folder.glob("state/.pulumi/stacks/*/test.json"))
+
+    def of(self, program: Program) -> automation.Stack:
+        settings = automation.ProjectSettings("providers", runtime="python")
+        options = automation.LocalWorkspaceOptions(
+            work_dir=str(self.folder),
+            project_settings=settings,
+            env_vars=self.environment,
+            pulumi_command=automation.PulumiCommand(str(self.folder / "engine")),
+        )
+        return automation.create_or_select_stack(
+            "test", project_name="providers", program=program, opts=options
+        )
+
+
+@pytest.fixture
+def stack(tmp_path: Path, kubeconfig: Path) -> Iterator[Stack]:
+    """An empty stack; what is left in it is destroyed afterwards."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "engine" / "bin").mkdir(parents=True)
+    (tmp_path / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
+    import sys
+
+    it = Stack(
+        tmp_path,
+        {
+            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
+            "PULUMI_HOME": str(tmp_path / "home"),
+            "PULUMI_CONFIG_PASSPHRASE": "test",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PATH": f"{PROVIDERS}:{os.environ['PATH']}",
+            "KUBECONFIG": str(kubeconfig),
+            "FT_PYTHON": sys.executable,
+        },
+    )
+    yield it
+    it.destroy()
+
+
+def declare(
+    token: str, name: str, properties: dict[str, Any], **options: Any
+) -> pulumi.CustomResource:
+    """Declare any object, right or wrong, without the SDK's types."""
+    return pulumi.CustomResource(
+        f"kubernetes:{token}",
+        name,
+        {"metadata": None, "spec": None, "status": None, **properties},
+        pulumi.ResourceOptions(version="4.34.2", **options),
+    )

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import yaml
 from pulumi import automation
@@ -156,9 +156,8 @@ class Engine:
             self.world.stack,
             _project_name(),
             program,
-            automation.LocalWorkspaceOptions(
-                work_dir=str(self.project), env_vars=self.environment, pulumi_command=runner
-            ),
+            str(self.project),
+            automation.LocalWorkspaceOptions(env_vars=self.environment, pulumi_command=runner),
         )
 
 
@@ -181,7 +180,7 @@ class _Command(automation.PulumiCommand):
         self.interrupted = False
         super().__init__(root=None, skip_version_check=False)
 
-    @property  # type: ignore[override]
+    @property
     def command(self) -> str:
         return self._program
 
@@ -312,7 +311,7 @@ def _operation(metadata: events.StepEventMetadata) -> str:
 
 
 def _read(
-    stream: TextIO | None, lines: list[str], callback: Callable[[str], object] | None
+    stream: IO[str] | None, lines: list[str], callback: Callable[[str], object] | None
 ) -> None:
     for line in stream or ():
         lines.append(line.rstrip())
@@ -320,7 +319,7 @@ def _read(
             callback(line.rstrip())
 
 
-def _writer(log: TextIO) -> Callable[[str], None]:
+def _writer(log: IO[str]) -> Callable[[str], None]:
     def write(line: str) -> None:
         log.write(f"{line}\n")
         log.flush()
@@ -359,7 +358,7 @@ def _forget_stale_locks(state: Path) -> None:
 
 
 def _choose_providers(folder: Path, pulumi: Path, environment: Mapping[str, str], say: Say) -> None:
-    """Put a stand-in on PATH for each provider that is not to be, or not to be had as, a real one."""
+    """Put a stand-in on PATH for each provider whose real plugin is not wanted or not to be had."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     real = os.environ.get("PROVIDERS") == "real"

@@ -1,0 +1,41 @@
+# Every command that a person types. `make` alone lists them.
+STACK ?= dev
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+RUN := $(VENV)/bin/python -m
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help up preview policy status down test lint
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(READY) ## bring an environment up on this machine [STACK=dev|staging|prod|dr]
+	@$(RUN) local up $(STACK)
+
+preview: $(READY) ## show what `up` would change, drift included [STACK=…]
+	@$(RUN) local preview $(STACK)
+
+policy: $(READY) ## judge a stack file, or all: the gate for CI [STACK=…|all]
+	@$(RUN) local policy $(STACK)
+
+status: $(READY) ## say what runs where, and how to reach it
+	@$(RUN) local status $(if $(filter command line,$(origin STACK)),$(STACK))
+
+down: $(READY) ## end the local worlds and forget what they held [STACK=…]
+	@$(RUN) local down $(if $(filter command line,$(origin STACK)),$(STACK))
+
+test: $(READY) lint ## check everything
+	@$(RUN) local test $(TESTS)
+
+lint: $(READY)
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy .
+
+# Several runs may start at once: one sets up, the others wait.
+$(READY): requirements.txt constraints.txt
+	@mkdir -p $(VENV)
+	@flock $(VENV)/.lock sh local/setup.sh $(PYTHON) $(VENV)

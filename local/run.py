@@ -1,0 +1,296 @@
+"""The commands that a person types: up, preview, policy, status, down.
+
+Each returns an exit code: 0 when all is well, 1 when something is not, said in clear words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from local import inventory, world
+from local.engine import Engine, Outcome, Step
+from local.errors import LocalError
+from local.inventory import Inventory
+from local.nodes import Topology
+from local.world import PROJECT, World
+from policies import report
+from stacks import settings
+from stacks.settings import Settings
+
+READY_SECONDS = 120.0
+POLICY_WORLD = "policy-check"
+CHECKED_STACKS = ("dev", "staging", "prod", "dr")
+
+_CLUSTER_KEYS = {"kubernetes:context", "kubernetes:kubeconfig", "kubernetes:cluster"}
+
+_MARKS = {"create": "+", "update": "~", "delete": "-", "replace": "±"}
+_STYLES = {"create": "green", "update": "yellow", "delete": "red", "replace": "magenta"}
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def build_folder() -> Path:
+    """Where results go: `$BUILD`, else `build` in the checkout."""
+    return Path(os.environ.get("BUILD") or PROJECT / "build")
+
+
+class Phases:
+    """How long each phase of a command took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time one phase and say its name."""
+        start = time.monotonic()
+        console.print(f"[bold]{name}[/bold] …")
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+
+
+def up(stack: str) -> int:
+    """Bring a whole environment up: the local world, the judged plan, then the real thing."""
+    wanted = load(stack)
+    phases = Phases()
+    target = world.named(stack)
+    with target.locked():
+        engine = _start(target, wanted, phases)
+        with phases.phase("preview"):
+            plan = engine.preview()
+        findings = _judge(stack, plan)
+        if not plan.succeeded or _mandatory(findings):
+            return _failed("preview", plan, "nothing was changed")
+        if _is_noop(plan):
+            console.print("nothing to change")
+        with phases.phase("up"):
+            done = engine.up()
+        if not done.succeeded:
+            return _failed("up", done, "run it again to go on where it stopped")
+        with phases.phase("ready"):
+            found = _until_ready(target)
+    _write(f"up-{stack}.json", _summary(stack, done, phases, found, findings))
+    _print_workloads(found)
+    _print_changes(done)
+    console.print(f"[bold]{stack}[/bold]: {_counted(done)} in {sum(phases.seconds.values()):.0f} s")
+    return 0 if found.ready == found.total else 1
+
+
+def preview(stack: str) -> int:
+    """Show what `up` would change, drift included, and what the policies say of it."""
+    wanted = load(stack)
+    target = world.named(stack)
+    with target.locked():
+        engine = _start(target, wanted, Phases())
+        plan = engine.preview()
+    findings = _judge(stack, plan)
+    _print_changes(plan)
+    if not plan.succeeded or _mandatory(findings):
+        return _failed("preview", plan, "nothing was changed")
+    console.print(f"[bold]{stack}[/bold]: {_counted(plan)}")
+    return 0
+
+
+def policy(stack: str) -> int:
+    """Judge one stack file, or all, as if deployed onto an empty world: the gate for CI."""
+    stacks = CHECKED_STACKS if stack == "all" else (stack,)
+    wanted = {name: load(name) for name in stacks}
+    failed = []
+    for name in stacks:
+        target = World(name, world.root() / POLICY_WORLD)
+        with target.locked():
+            try:
+                engine = _start(target, wanted[name], Phases())
+                plan = engine.preview(refresh=False)
+            finally:
+                if name == stacks[-1]:
+                    target.stop()
+        findings = _judge(name, plan)
+        if not plan.succeeded or _mandatory(findings):
+            _failed("policy", plan, "the stack breaks a mandatory policy" if findings else "")
+            failed.append(name)
+        else:
+            console.print(
+                f"[bold]{name}[/bold]: {report.rule_count()} rules, {plan.resources} resources, "
+                f"no mandatory violation, {len(findings)} advisory"
+            )
+    return 1 if failed else 0
+
+
+def status(stack: str | None) -> int:
+    """Say what runs, where, and how to reach it."""
+    worlds = [world.named(stack)] if stack else world.existing()
+    for target in worlds:
+        parts = target.cluster.running()
+        alive = [part for part, pid in parts.items() if pid is not None]
+        dead = [part for part, pid in parts.items() if pid is None]
+        console.print(f"[bold]{target.stack}[/bold] runs {', '.join(alive) or 'nothing'}")
+        if dead and alive:
+            console.print(
+                f"  not running: {', '.join(dead)}; `make up STACK={target.stack}` mends it"
+            )
+        if not dead:
+            console.print(f"  export KUBECONFIG={target.cluster.kubeconfig}")
+            with target.cluster.api() as api:
+                _print_workloads(inventory.take(api))
+    if not worlds:
+        console.print("no local world; `make up` makes one")
+    return 0
+
+
+def down(stack: str | None) -> int:
+    """End local worlds and forget what they held."""
+    for target in [world.named(stack)] if stack else world.existing():
+        with target.locked():
+            target.stop()
+        target.remove()
+        console.print(f"[bold]{target.stack}[/bold] is gone")
+    return 0
+
+
+def load(stack: str) -> Settings:
+    """Read a stack's settings; refuse one that names a cluster of its own.
+
+    Raises:
+        SettingsError: naming every problem of the stack file.
+        LocalError: if the stack file names a cluster, which a local run must never touch.
+    """
+    wanted = settings.from_file(stack, PROJECT)
+    config = yaml.safe_load((PROJECT / f"stacks/Pulumi.{stack}.yaml").read_text())["config"]
+    named = sorted(_CLUSTER_KEYS & config.keys())
+    if named:
+        raise LocalError(
+            f"stacks/Pulumi.{stack}.yaml sets {named[0]}, so it is meant for a cluster of its "
+            f"own: use `pulumi up -s {stack}` there; make works on local worlds only"
+        )
+    return wanted
+
+
+def _start(target: World, wanted: Settings, phases: Phases) -> Engine:
+    with phases.phase("cluster"):
+        endpoints = target.start(Topology(wanted.region, wanted.zones), say)
+    return Engine.prepare(target, endpoints, say)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal what goes on."""
+    console.print(f"  {text}")
+
+
+def _until_ready(target: World) -> Inventory:
+    """Wait until every Pod is Ready, at most `READY_SECONDS`; return what runs then."""
+    deadline = time.monotonic() + READY_SECONDS
+    with target.cluster.api() as api:
+        while True:
+            found = inventory.take(api)
+            if found.ready == found.total or time.monotonic() > deadline:
+                return found
+            time.sleep(0.5)
+
+
+def _judge(stack: str, plan: Outcome) -> list[dict[str, str]]:
+    findings = report.findings(plan.violations)
+    _write(f"policy-{stack}.json", findings)
+    for finding in findings:
+        style = "red" if finding["level"] == "mandatory" else "yellow"
+        console.print(
+            f"[{style}]{finding['level']}[/{style}] {finding['rule']} ({finding['severity']})\n"
+            f"  resource: {finding['resource']}\n"
+            f"  found:    {finding['found']}\n"
+            f"  remedy:   {finding['remedy']}"
+        )
+    return findings
+
+
+def _mandatory(findings: Sequence[Mapping[str, str]]) -> int:
+    return sum(finding["level"] == "mandatory" for finding in findings)
+
+
+def _failed(command: str, outcome: Outcome, consequence: str) -> int:
+    for error in outcome.errors:
+        console.print(f"[red]error[/red] {error}", markup=True)
+    ending = "was stopped" if outcome.interrupted else "failed"
+    console.print(f"[bold red]{command} {ending}[/bold red]; {consequence}")
+    return 1
+
+
+def _is_noop(plan: Outcome) -> bool:
+    return set(plan.changes) <= {"same"}
+
+
+def _counted(outcome: Outcome) -> str:
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(outcome.changes.items()))
+    return f"{outcome.resources} resources ({counts})"
+
+
+def _print_changes(outcome: Outcome) -> None:
+    for step in outcome.steps:
+        kind = step.operation
+        console.print(
+            f"[{_STYLES.get(kind, 'white')}]{_MARKS.get(kind, '*')} {kind}[/] "
+            f"{step.type} {step.name} {_fields(step)}"
+        )
+
+
+def _fields(step: Step) -> str:
+    return f"[dim]({', '.join(step.changed)})[/dim]" if step.changed else ""
+
+
+def _print_workloads(found: Inventory) -> None:
+    table = Table("namespace", "workload", "ready", "zones", "nodes", box=None, pad_edge=False)
+    for workload in found.workloads:
+        style = None if workload.ready == workload.total else "red"
+        table.add_row(
+            workload.namespace,
+            f"{workload.kind} {workload.name}",
+            f"{workload.ready}/{workload.total}",
+            str(len(workload.zones)),
+            " ".join(workload.nodes),
+            style=style,
+        )
+    console.print(table)
+
+
+def _summary(
+    stack: str,
+    done: Outcome,
+    phases: Phases,
+    found: Inventory,
+    findings: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    mandatory = _mandatory(findings)
+    kinds = ("create", "update", "replace", "delete", "same")
+    return {
+        "stack": stack,
+        "resources": done.resources,
+        "changes": {kind: done.changes.get(kind, 0) for kind in kinds},
+        "seconds": phases.seconds,
+        "pods": {"ready": found.ready, "total": found.total},
+        "zones": list(found.zones),
+        "nodes": dict(found.nodes),
+        "policies": {
+            "rules": report.rule_count(),
+            "mandatory_violations": mandatory,
+            "advisory_violations": len(findings) - mandatory,
+        },
+        "workloads": [asdict(workload) for workload in found.workloads],
+    }
+
+
+def _write(name: str, content: object) -> None:
+    folder = build_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.{os.getpid()}"
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.rename(folder / name)

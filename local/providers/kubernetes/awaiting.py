@@ -13,7 +13,7 @@ from local.providers.kubernetes.readiness import Failed, Ready, Surroundings, ve
 Object: TypeAlias = dict[str, Any]
 Note: TypeAlias = Callable[[str], Awaitable[None]]
 """Shows a person what is being waited for."""
-Events: TypeAlias = "asyncio.Queue[tuple[str, Object] | None]"
+Events: TypeAlias = asyncio.Queue[tuple[str, Object] | None]
 """Changes `(type, object)` to an object; None: the user wants to stop."""
 
 RESYNC_SECONDS: Final = 10.0

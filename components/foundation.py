@@ -91,7 +91,6 @@ class Foundation(pulumi.ComponentResource):
             f"{name}-{area}-priority",
             metadata=parts.metadata(parts.priority_class(prefix, area)),
             value=_PRIORITIES[area],
-            global_default=False,
             preemption_policy=("Never" if area == Tier.BEST_EFFORT else "PreemptLowerPriority"),
             description=f"{area} workloads of {prefix}",
             opts=pulumi.ResourceOptions(parent=self),

@@ -271,7 +271,7 @@ def _container(name: str, args: ServiceArgs) -> parts.Object:
         "name": name,
         "image": settings.image,
         "ports": [{"name": _PORT, "containerPort": settings.port}],
-        "env": _environment(args),
+        **_environment(args),
         "resources": parts.container_resources(settings.resources.cpu, settings.resources.memory),
         "securityContext": parts.container_security(),
         "lifecycle": {"preStop": {"sleep": {"seconds": _DRAIN_SECONDS}}},
@@ -300,11 +300,13 @@ def _probes(probes: Probes) -> parts.Object:
     }
 
 
-def _environment(args: ServiceArgs) -> list[parts.Object]:
+def _environment(args: ServiceArgs) -> parts.Object:
     """Endpoints of what it calls as `<SERVICE>_URL`, then what was given for it."""
     endpoints = {f"{_constant(name)}_URL": target.url for name, target in args.calls.items()}
     merged = {**endpoints, **args.environment, **args.settings.environment}
-    return [{"name": key, "value": value} for key, value in sorted(merged.items())]
+    return (
+        {"env": [{"name": key, "value": merged[key]} for key in sorted(merged)]} if merged else {}
+    )
 
 
 def _constant(name: str) -> str:

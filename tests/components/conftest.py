@@ -90,6 +90,10 @@ class Registry:
             raise AssertionError(f"expected one {kind} {name or ''}, found {names}")
         return found[0]
 
+    def unknowns(self) -> list[str]:
+        """Names of the resources with an input that only an update can tell."""
+        return [resource.name for resource in self.resources if _contains_unknown(resource.inputs)]
+
     def manifests(self) -> Iterator[dict[str, Any]]:
         """Every Kubernetes object."""
         for resource in self.resources:
@@ -155,6 +159,16 @@ def _plain(value: Any) -> Any:
     if value.get(_SIGNATURE) == _SECRET:
         return Secret(_plain(value["value"]))
     return {key: _plain(item) for key, item in value.items()}
+
+
+def _contains_unknown(value: Any) -> bool:
+    if isinstance(value, Secret):
+        return _contains_unknown(value.value)
+    if isinstance(value, list):
+        return any(_contains_unknown(item) for item in value)
+    if isinstance(value, dict):
+        return any(_contains_unknown(item) for item in value.values())
+    return bool(value == UNKNOWN)
 
 
 def _revealed(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from local import run
+from local import check, run
 from local.errors import LocalError
 from stacks.settings import SettingsError
 
@@ -18,8 +18,11 @@ def main(arguments: list[str]) -> int:
         commands.add_parser(name, help=getattr(run, name).__doc__).add_argument("stack")
     for name in ("status", "down"):
         commands.add_parser(name, help=getattr(run, name).__doc__).add_argument("stack", nargs="?")
+    commands.add_parser("test", help=check.__doc__).add_argument("paths", nargs="*")
     given = parser.parse_args(arguments)
     try:
+        if given.command == "test":
+            return check.test(given.paths)
         code: int = getattr(run, given.command)(given.stack)
     except (LocalError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)

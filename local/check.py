@@ -1,0 +1,39 @@
+"""`make test`: provide every real program that the tests run, run the tests, and say what ran.
+
+A tier of tests is a pytest marker. A tier whose programs cannot be had here fails with the reason;
+none is skipped in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from local.run import build_folder, say
+from local.toolchain import build, packages
+from local.world import PROJECT
+
+WORKERS = 2
+
+
+def test(paths: Sequence[str]) -> int:
+    """Build and fetch what the tests need, then run them; return pytest's exit code."""
+    build.ensure(list(build.TOOLS), say)
+    build.definition_files(say, every=True)
+    redis = packages.ensure_redis(say)
+    folder = build_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        str(WORKERS),
+        "--dist=worksteal",
+        f"--junitxml={folder / 'junit.xml'}",
+        *paths,
+    ]
+    environment = {**os.environ, "PATH": f"{redis}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode

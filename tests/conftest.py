@@ -1,0 +1,64 @@
+"""What every test may use, and the closing account of which tiers ran on what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import cluster as clusters
+from local.cluster import Cluster
+from local.nodes import Topology
+from local.toolchain import build
+
+TIERS = {
+    "unit": "on nothing but Python",
+    "engine": "on the real deployment engine",
+    "cluster": "on a real Kubernetes API server",
+    "dataplane": "on real servers with real traffic",
+    "e2e": "on whole environments, from stack file to running cluster",
+}
+TOPOLOGY = Topology("us-east-1", ("us-east-1a", "us-east-1b", "us-east-1c"))
+
+
+@pytest.fixture(scope="session")
+def tools() -> dict[str, Path]:
+    """The pinned programs, built if need be."""
+    return build.ensure(list(build.TOOLS), print)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, tools: dict[str, Path]) -> Iterator[Cluster]:
+    """A control plane with six simulated nodes in three zones, for all tests of one worker."""
+    shared = Cluster("tests", tmp_path_factory.mktemp("cluster"))
+    definitions = build.definition_files(print, every=False)
+    try:
+        clusters.ensure(shared, TOPOLOGY, tools, definitions, build.stage_files(print))
+        yield shared
+    finally:
+        clusters.stop(shared)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(cluster: Cluster) -> Path:
+    """The administrator's kubeconfig of the shared control plane."""
+    return cluster.kubeconfig
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests ran in each tier, and which did not and why."""
+    ran: Counter[str] = Counter()
+    not_run: list[str] = []
+    for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            tiers = [tier for tier in TIERS if tier in report.keywords] or ["unit"]
+            if outcome == "skipped":
+                not_run.append(f"{report.nodeid}: {report.longrepr[2]}")
+            elif getattr(report, "when", "call") == "call":
+                ran.update(tiers)
+    terminalreporter.section("what ran on what")
+    for tier, meaning in TIERS.items():
+        terminalreporter.line(f"{ran[tier]:5d} {tier:10s} {meaning}")
+    terminalreporter.line(f"{len(not_run):5d} not run" + "".join(f"\n      {x}" for x in not_run))

@@ -1,0 +1,1 @@
+"""The policy pack: what must hold of every declared resource so that the platform survives."""

@@ -1,0 +1,122 @@
+"""Cron schedules: whether one is valid, and how far apart its runs can lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+DAY = 86_400
+
+_MONTHS = {
+    name: i
+    for i, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
+}
+_WEEKDAYS = {name: i for i, name in enumerate("sun mon tue wed thu fri sat".split())}
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("second", 0, 59, {}),
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day of month", 1, 31, {}),
+    ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 7, _WEEKDAYS),
+)
+_SHORTHANDS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_CALENDAR_START = date(2024, 1, 1)
+_CALENDAR_DAYS = 4 * 366
+"""A span that holds a leap year, and every date on several days of the week."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a cron schedule runs."""
+
+    seconds_of_day: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either_day: bool
+    """Cron's rule: a restricted day of month and day of week are alternatives."""
+
+    def _runs_on(self, day: date) -> bool:
+        if day.month not in self.months:
+            return False
+        monthly, weekly = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        return (monthly or weekly) if self.either_day else (monthly and weekly)
+
+    def longest_gap(self) -> int | None:
+        """The longest time between two runs in seconds, None if it never runs."""
+        first, last = self.seconds_of_day[0], self.seconds_of_day[-1]
+        within = [b - a for a, b in zip(self.seconds_of_day, self.seconds_of_day[1:], strict=False)]
+        days = [i for i in range(_CALENDAR_DAYS) if self._runs_on(_day(i))]
+        if not days:
+            return None
+        between = [b - a for a, b in zip(days, days[1:], strict=False)] or [_CALENDAR_DAYS]
+        return max([max(between) * DAY + first - last, *within])
+
+
+def _day(number: int) -> date:
+    return _CALENDAR_START + timedelta(days=number)
+
+
+def parse(schedule: str, *, seconds: bool = False) -> Schedule:
+    """Read a schedule of five fields, or of six (the first is the second) with `seconds`.
+
+    Raises:
+        ValueError: if it is not one; the message says what is wrong with which field.
+    """
+    expanded = _SHORTHANDS.get(schedule.strip().lower())
+    if expanded is not None:
+        fields = ["0", *expanded.split()]
+    else:
+        fields = schedule.split()
+        wanted = 6 if seconds else 5
+        if len(fields) != wanted:
+            raise ValueError(f"it has {len(fields)} fields, not {wanted}")
+        fields = fields if seconds else ["0", *fields]
+    second, minute, hour, days, months, weekdays = (
+        frozenset(_field(text, *limits)) for text, limits in zip(fields, _FIELDS, strict=True)
+    )
+    return Schedule(
+        seconds_of_day=tuple(
+            sorted(h * 3600 + m * 60 + s for h in hour for m in minute for s in second)
+        ),
+        days=days,
+        months=months,
+        weekdays=frozenset(day % 7 for day in weekdays),
+        either_day=not _open(fields[3]) and not _open(fields[5]),
+    )
+
+
+def _open(field: str) -> bool:
+    return field.startswith(("*", "?"))
+
+
+def _field(field: str, name: str, lowest: int, highest: int, names: dict[str, int]) -> Iterator[int]:
+    for part in field.split(","):
+        match = re.fullmatch(r"(?:(\*|\?)|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
+        if match is None:
+            raise ValueError(f"its {name} {part!r} is no value, range or step")
+        anything, first, last, step = match.groups()
+        start = lowest if anything else _value(first, name, names)
+        end = highest if anything or (step and not last) else _value(last or first, name, names)
+        if not lowest <= start <= end <= highest or step == "0":
+            raise ValueError(f"its {name} {part!r} is not within {lowest}-{highest}")
+        yield from range(start, end + 1, int(step or 1))
+
+
+def _value(text: str, name: str, names: dict[str, int]) -> int:
+    if text.isdecimal():
+        return int(text)
+    if text.lower() in names:
+        return names[text.lower()]
+    raise ValueError(f"its {name} {text!r} is no number")

@@ -1,0 +1,388 @@
+"""All declared resources together, indexed for the questions that rules ask.
+
+Every index is built at most once, and none compares everything with everything: a label selector
+is answered from the rarest of its labels, so the cost grows with the number of resources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from policies.model import (
+    Opaque,
+    Resource,
+    Undecided,
+    listing,
+    mapping,
+    mappings,
+    number,
+    numbered,
+    text,
+)
+
+DEPLOYMENT = "apps/Deployment"
+STATEFUL_SET = "apps/StatefulSet"
+DAEMON_SET = "apps/DaemonSet"
+JOB = "batch/Job"
+CRON_JOB = "batch/CronJob"
+POD = "core/Pod"
+SERVICE = "core/Service"
+CONFIG_MAP = "core/ConfigMap"
+DISRUPTION_BUDGET = "policy/PodDisruptionBudget"
+AUTOSCALER = "autoscaling/HorizontalPodAutoscaler"
+SCALED_OBJECT = "keda.sh/ScaledObject"
+NETWORK_POLICY = "networking.k8s.io/NetworkPolicy"
+
+_TEMPLATES = {
+    DEPLOYMENT: ("spec", "template"),
+    STATEFUL_SET: ("spec", "template"),
+    DAEMON_SET: ("spec", "template"),
+    JOB: ("spec", "template"),
+    CRON_JOB: ("spec", "jobTemplate", "spec", "template"),
+    POD: (),
+}
+WORKLOADS = tuple(_TEMPLATES)
+"""Everything that makes Pods."""
+SERVING = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET)
+"""What runs for ever and answers requests."""
+REPLICATED = (DEPLOYMENT, STATEFUL_SET)
+"""What has a number of replicas."""
+
+_OPERATOR_PODS = {
+    "cnpg.io/cluster": "postgresql.cnpg.io/Cluster",
+    "cnpg.io/poolerName": "postgresql.cnpg.io/Pooler",
+    "strimzi.io/cluster": "kafka.strimzi.io/Kafka",
+}
+"""Labels of Pods that an operator makes, and the resource that makes it do so."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container and where it stands."""
+
+    path: str
+    spec: Mapping[str, Any]
+    init: bool
+
+    @property
+    def name(self) -> str:
+        """Its name within the Pod."""
+        return text(self.spec, "name")
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A resource that makes Pods, seen as the Pods it makes."""
+
+    resource: Resource
+
+    @cached_property
+    def _template(self) -> tuple[str, ...]:
+        return _TEMPLATES[self.resource.kind]
+
+    @cached_property
+    def pod(self) -> Mapping[str, Any]:
+        """The Pod's spec."""
+        return mapping(self.resource.props, *self._template, "spec")
+
+    @cached_property
+    def labels(self) -> Mapping[str, Any]:
+        """The Pod's labels."""
+        return mapping(self.resource.props, *self._template, "metadata", "labels")
+
+    def path(self, *rest: str) -> str:
+        """Name a field of the Pod's spec."""
+        return ".".join((*self._template, "spec", *rest))
+
+    @cached_property
+    def containers(self) -> list[Container]:
+        """Its main containers."""
+        return self._containers("containers", init=False)
+
+    @cached_property
+    def all_containers(self) -> list[Container]:
+        """Its init containers and its main ones."""
+        return [*self._containers("initContainers", init=True), *self.containers]
+
+    def _containers(self, key: str, *, init: bool) -> list[Container]:
+        return [
+            Container(self.path(f"{key}[{text(spec, 'name') or index}]"), spec, init)
+            for index, spec in numbered(self.pod, key)
+        ]
+
+    @property
+    def replicas(self) -> int:
+        """Declared replicas; Kubernetes' own default is 1."""
+        declared = number(self.resource.props, "spec", "replicas")
+        return 1 if declared is None else int(declared)
+
+
+class World:
+    """Resources that are declared together."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self.resources = tuple(resources)
+        self._workloads = {
+            resource.urn: Workload(resource)
+            for resource in self.resources
+            if resource.kind in _TEMPLATES
+        }
+        self._selecting: dict[str, _Selecting] = {}
+
+    @cached_property
+    def _by_kind(self) -> Mapping[str, list[Resource]]:
+        index: dict[str, list[Resource]] = defaultdict(list)
+        for resource in self.resources:
+            index[resource.kind].append(resource)
+        return index
+
+    @cached_property
+    def _by_name(self) -> Mapping[tuple[str, str, str], Resource]:
+        return {
+            (resource.kind, resource.namespace, resource.object_name): resource
+            for resource in self.resources
+            if resource.is_kubernetes and _readable(resource)
+        }
+
+    def of(self, *kinds: str) -> Iterator[Resource]:
+        """Every resource of these kinds."""
+        for kind in kinds:
+            yield from self._by_kind.get(kind, ())
+
+    def named(self, kind: str, namespace: str, name: str) -> Resource | None:
+        """The object of that name.
+
+        Raises:
+            Undecided: if there is none, but one of that kind whose name cannot be read.
+        """
+        found = self._by_name.get((kind, namespace, name))
+        if found is None and any(not _readable(other) for other in self.of(kind)):
+            raise Undecided(f"the name of a {kind} is not known before the update")
+        return found
+
+    def referring(self, kind: str, property_name: str, target: Resource) -> list[Resource]:
+        """Resources of a kind whose property takes its value from `target`."""
+        return self._by_reference.get((kind, property_name, target.urn), [])
+
+    @cached_property
+    def _by_reference(self) -> Mapping[tuple[str, str, str], list[Resource]]:
+        index: dict[tuple[str, str, str], list[Resource]] = defaultdict(list)
+        for resource in self.resources:
+            for key, urns in resource.references.items():
+                for urn in urns:
+                    index[resource.kind, key, urn].append(resource)
+        return index
+
+    # Pods ---------------------------------------------------------------------------------------
+
+    def workload(self, resource: Resource) -> Workload:
+        """The resource seen as the Pods it makes; its kind must be one of `WORKLOADS`."""
+        return self._workloads[resource.urn]
+
+    def selected(self, namespace: str, selector: Mapping[str, Any]) -> list[Workload]:
+        """Workloads of a namespace whose Pods a label selector picks; an empty one picks all.
+
+        Raises:
+            Undecided: if none is picked for sure, and some labels cannot be read.
+        """
+        pods = self._pods(namespace)
+        found = [each for each in pods.candidates(selector) if matches(selector, each.labels)]
+        if not found and (pods.undecided or self._lost):
+            raise Undecided("the labels of a workload are not known before the update")
+        return found
+
+    def selecting(self, kind: str, workload: Workload) -> list[Resource]:
+        """Resources of a kind (by ``spec.selector`` or ``podSelector``) that pick the workload.
+
+        Raises:
+            Undecided: if none does for sure, and some selectors cannot be read.
+        """
+        if kind not in self._selecting:
+            self._selecting[kind] = self._reversed(kind)
+        index = self._selecting[kind]
+        found = index.by_workload.get(workload.resource.urn, [])
+        if not found and index.undecided:
+            raise Undecided(f"the selector of a {kind} is not known before the update")
+        return found
+
+    def selects_operator_pods(self, namespace: str, selector: Mapping[str, Any]) -> bool:
+        """Whether a selector picks Pods that an operator makes for a declared resource."""
+        labels = mapping(selector, "matchLabels")
+        return any(
+            label in labels and self.named(kind, namespace, text(labels, label)) is not None
+            for label, kind in _OPERATOR_PODS.items()
+        )
+
+    @cached_property
+    def _pods_by_namespace(self) -> Mapping[str, _Pods]:
+        index: dict[str, _Pods] = defaultdict(_Pods)
+        for each in self._workloads.values():
+            try:
+                namespace = each.resource.namespace
+            except Undecided:
+                continue
+            index[namespace].add(each)
+        return index
+
+    @cached_property
+    def _lost(self) -> bool:
+        """Whether a workload's namespace cannot be read, so that it may be anywhere."""
+        return any(not _readable(each.resource) for each in self._workloads.values())
+
+    def _pods(self, namespace: str) -> _Pods:
+        return self._pods_by_namespace.get(namespace) or _Pods()
+
+    def _reversed(self, kind: str) -> _Selecting:
+        index = _Selecting()
+        for resource in self.of(kind):
+            try:
+                picked = self.selected(resource.namespace, pod_selector(resource))
+            except Undecided:
+                index.undecided = True
+                continue
+            for each in picked:
+                index.by_workload[each.resource.urn].append(resource)
+        return index
+
+    # Scaling ------------------------------------------------------------------------------------
+
+    def autoscalers(self, workload: Resource) -> list[Resource]:
+        """Autoscalers, Kubernetes' or KEDA's, that set the workload's replicas."""
+        key = (workload.kind.rpartition("/")[2], workload.namespace, workload.object_name)
+        return self._by_target.get(key, [])
+
+    @cached_property
+    def _by_target(self) -> Mapping[tuple[str, str, str], list[Resource]]:
+        index: dict[tuple[str, str, str], list[Resource]] = defaultdict(list)
+        for scaler in self.of(AUTOSCALER, SCALED_OBJECT):
+            try:
+                kind, name = scale_target(scaler)
+                index[kind, scaler.namespace, name].append(scaler)
+            except Undecided:
+                continue
+        return index
+
+    def least_replicas(self, workload: Workload) -> tuple[int, str]:
+        """The fewest replicas that the workload may have, and the field that says so."""
+        scalers = self.autoscalers(workload.resource)
+        if not scalers:
+            return workload.replicas, "spec.replicas"
+        lowest = min(scalers, key=least_of)
+        kind = lowest.kind.rpartition("/")[2]
+        field = "minReplicas" if lowest.kind == AUTOSCALER else "minReplicaCount"
+        return least_of(lowest), f"spec.{field} of {kind} {lowest.object_name}"
+
+
+class _Pods:
+    """Workloads of one namespace, by each label of their Pods."""
+
+    def __init__(self) -> None:
+        self.all: list[Workload] = []
+        self.undecided = False
+        self._by_label: dict[tuple[str, str], list[Workload]] = defaultdict(list)
+
+    def add(self, workload: Workload) -> None:
+        try:
+            labels = workload.labels
+        except Undecided:
+            self.undecided = True
+            return
+        self.all.append(workload)
+        for key, value in labels.items():
+            if isinstance(value, Opaque):
+                self.undecided = True
+            elif isinstance(value, str):
+                self._by_label[key, value].append(workload)
+
+    def candidates(self, selector: Mapping[str, Any]) -> list[Workload]:
+        wanted = [
+            (key, text(value)) for key, value in mapping(selector, "matchLabels").items()
+        ]
+        if not wanted:
+            return self.all
+        return min((self._by_label.get(pair, []) for pair in wanted), key=len)
+
+
+class _Selecting:
+    """Which resources of one kind pick a workload."""
+
+    def __init__(self) -> None:
+        self.by_workload: dict[str, list[Resource]] = defaultdict(list)
+        self.undecided = False
+
+
+def _readable(resource: Resource) -> bool:
+    try:
+        resource.namespace  # noqa: B018 - reading is the question
+        resource.object_name  # noqa: B018
+    except Undecided:
+        return False
+    return True
+
+
+# Selectors and targets --------------------------------------------------------------------------
+
+
+def pod_selector(resource: Resource) -> Mapping[str, Any]:
+    """How a resource picks Pods, as a label selector with ``matchLabels``.
+
+    A Service's selector is a plain map of labels; those of the others are label selectors.
+    """
+    if resource.kind == SERVICE:
+        return {"matchLabels": mapping(resource.props, "spec", "selector")}
+    key = "podSelector" if resource.kind == NETWORK_POLICY else "selector"
+    return mapping(resource.props, "spec", key)
+
+
+def matches(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
+    """Whether a label selector picks these labels; an empty one picks all."""
+    wanted = mapping(selector, "matchLabels")
+    if any(text(labels, key) != text(value) for key, value in wanted.items()):
+        return False
+    return all(_holds(each, labels) for each in mappings(selector, "matchExpressions"))
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
+    key, values = text(expression, "key"), listing(expression, "values")
+    present = key in labels
+    match text(expression, "operator"):
+        case "In":
+            return present and text(labels, key) in values
+        case "NotIn":
+            return not present or text(labels, key) not in values
+        case "Exists":
+            return present
+        case "DoesNotExist":
+            return not present
+        case _:
+            return False
+
+
+def scale_target(scaler: Resource) -> tuple[str, str]:
+    """Kind and name of what an autoscaler scales; KEDA's default kind is Deployment."""
+    target = mapping(scaler.props, "spec", "scaleTargetRef")
+    return text(target, "kind") or "Deployment", text(target, "name")
+
+
+def least_of(scaler: Resource) -> int:
+    """An autoscaler's lower bound; Kubernetes' default is 1, KEDA's 0."""
+    horizontal = scaler.kind == AUTOSCALER
+    least = number(scaler.props, "spec", "minReplicas" if horizontal else "minReplicaCount")
+    if least is None:
+        return 1 if horizontal else 0
+    return int(least)
+
+
+def resolved(amount: object, replicas: int) -> int | None:
+    """An amount such as 1 or "50%" of the replicas; Kubernetes rounds a disruption budget's up."""
+    if isinstance(amount, Opaque):
+        raise Undecided(amount.reason)
+    if isinstance(amount, str) and amount.endswith("%") and amount[:-1].isdecimal():
+        return math.ceil(replicas * int(amount[:-1]) / 100)
+    absolute = number(amount)
+    return None if absolute is None else int(absolute)

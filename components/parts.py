@@ -6,7 +6,6 @@ policies check is known before anything runs. Keys are spelled as in the Kuberne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -117,10 +116,8 @@ class Endpoint:
 
 
 def millicores(quantity: str) -> int:
-    """Read a CPU quantity such as ``2``, ``0.5`` or ``250m``; parts of a millicore round up."""
-    if quantity.endswith("m"):
-        return int(quantity[:-1])
-    return math.ceil(Decimal(quantity) * 1000)
+    """Read a CPU quantity such as ``2``, ``0.5`` or ``250m``; there is nothing finer."""
+    return int(quantity[:-1]) if quantity.endswith("m") else int(Decimal(quantity) * 1000)
 
 
 def cpu(millicores: int) -> str:

@@ -292,7 +292,7 @@ def _probes(probes: Probes) -> parts.Object:
     Readiness gives up after 10 s and costs nothing but traffic; liveness after 30 s, because a
     restart loses what the Pod was doing.
     """
-    attempts = max(1, math.ceil(probes.startup_limit / _STARTUP_PERIOD))
+    attempts = math.ceil(probes.startup_limit / _STARTUP_PERIOD)
     return {
         "startupProbe": parts.http_probe(probes.startup, _PORT, _STARTUP_PERIOD, attempts),
         "readinessProbe": parts.http_probe(probes.ready, _PORT, period=5, failures=2),

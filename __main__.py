@@ -1,0 +1,16 @@
+"""Build the platform that the stack's settings describe.
+
+Run by the engine (`pulumi up -s <stack>`): reads `stacks/Pulumi.<stack>.yaml`, declares everything
+as one component, and exports its flat outputs.
+"""
+
+import pulumi
+
+from components.platform import Platform, PlatformArgs
+from stacks.program import from_program
+
+settings = from_program()
+platform = Platform(settings.prefix, PlatformArgs(settings=settings, stack=pulumi.get_stack()))
+
+for name, value in platform.outputs.items():
+    pulumi.export(name, value)

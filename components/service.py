@@ -29,10 +29,18 @@ _PORT = "http"
 _TMP = "tmp"
 _SCRATCH = "64Mi"
 
+_SECRETS = "/etc/secrets"
+"""Holds a folder for each data system, with the files `username` and `password`."""
+
 _DRAIN_SECONDS = 5
 """Between leaving the Service and stopping: by then every node has forgotten the Pod."""
 
 _STARTUP_PERIOD = 2
+
+_SURGE = "25%"
+"""Of the size, rounded up, is replaced at a time: one of three, fifteen of sixty."""
+
+_ROLLOUT_ROUNDS = 4
 
 _PULL_SECONDS = 300
 """For finding a node and pulling an image onto it, when both are slow."""
@@ -50,11 +58,14 @@ _TAKEN_OVER = {"pulumi.com/waitFor": "condition=AbleToScale"}
 
 
 @dataclass(frozen=True)
-class SecretMount:
-    """A Secret of the service's namespace, read as files: the environment leaks into dumps."""
+class DataAccess:
+    """The way into one data system."""
 
-    name: str
-    path: str
+    endpoints: tuple[Endpoint, ...]
+    environment: Mapping[str, str]
+    """Where it is, as environment variables."""
+    secret_name: str
+    """A Secret of the service's namespace, read as files below `_SECRETS`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class ServiceArgs:
     """A catalogue entry and its surroundings, all known before anything runs.
 
     Raises:
-        ValueError: if `calls` or `callers` contradict the entry.
+        ValueError: if `calls` or `uses` contradict the entry.
     """
 
     settings: ServiceSettings
@@ -70,28 +81,21 @@ class ServiceArgs:
     priority_class: str
     calls: Mapping[str, Endpoint] = field(default_factory=dict)
     """Endpoint of each service in `settings.calls`."""
-    uses: tuple[Endpoint, ...] = ()
-    """Endpoints of the data systems in `settings.uses`."""
+    uses: Mapping[str, DataAccess] = field(default_factory=dict)
+    """The way into each data system in `settings.uses`."""
     callers: tuple[Client, ...] = ()
     """Services that name this one in their own `calls`."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Where the data systems are; the entry's own `environment` wins over it."""
-    secrets: tuple[SecretMount, ...] = ()
 
     def __post_init__(self) -> None:
-        if set(self.calls) != set(self.settings.calls):
-            raise ValueError(
-                f"calls has endpoints of {_listed(self.calls)}, but the service calls "
-                f"{_listed(self.settings.calls)}: give one endpoint for each"
-            )
-        if self.uses and not self.settings.uses:
-            raise ValueError(
-                f"uses has endpoints of {_listed(e.name for e in self.uses)}, "
-                "but the service uses no data system: name it in the settings, or drop it"
-            )
-        paths = [mount.path for mount in self.secrets]
-        if len(set(paths)) != len(paths):
-            raise ValueError(f"secrets are mounted at {_listed(paths)}: give each its own path")
+        for key, given, wanted in (
+            ("calls", self.calls, self.settings.calls),
+            ("uses", self.uses, self.settings.uses),
+        ):
+            if set(given) != set(wanted):
+                raise ValueError(
+                    f"service: {key} has endpoints of {_listed(given)}, but the settings name "
+                    f"{_listed(wanted)}; give one for each"
+                )
 
 
 class Service(pulumi.ComponentResource):
@@ -169,9 +173,9 @@ def _progress_deadline(settings: ServiceSettings) -> int:
 
 
 def _timeouts(settings: ServiceSettings) -> pulumi.CustomTimeouts:
-    """Replicas start together, but are replaced one after the other."""
+    """Replicas start together, but are replaced in rounds of `_SURGE`."""
     once = _progress_deadline(settings)
-    return pulumi.CustomTimeouts(create=f"{once}s", update=f"{once * settings.replicas.max}s")
+    return pulumi.CustomTimeouts(create=f"{once}s", update=f"{once * _ROLLOUT_ROUNDS}s")
 
 
 def _service(name: str, settings: ServiceSettings) -> parts.Object:
@@ -189,7 +193,8 @@ def _network(name: str, args: ServiceArgs) -> parts.Object:
     sources = parts.client_peers(args.callers)
     if args.settings.public:
         sources.append(parts.peer(INGRESS_NAMESPACE))
-    targets = [*args.calls.values(), *args.uses]
+    stores = (endpoint for access in args.uses.values() for endpoint in access.endpoints)
+    targets = [*args.calls.values(), *stores]
     return parts.network_policy(
         parts.selector(name),
         ingress=parts.allow_from(sources, args.settings.port),
@@ -234,7 +239,7 @@ def _deployment(name: str, args: ServiceArgs) -> parts.Object:
         "selector": {"matchLabels": parts.selector(name)},
         "strategy": {
             "type": "RollingUpdate",
-            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": _SURGE},
         },
         "progressDeadlineSeconds": _progress_deadline(settings),
         "template": {
@@ -258,8 +263,11 @@ def _pod(name: str, args: ServiceArgs) -> parts.Object:
         "volumes": [
             parts.scratch(_TMP, _SCRATCH),
             *(
-                {"name": mount.name, "secret": {"secretName": mount.name, "defaultMode": 0o440}}
-                for mount in args.secrets
+                {
+                    "name": system,
+                    "secret": {"secretName": access.secret_name, "defaultMode": 0o440},
+                }
+                for system, access in args.uses.items()
             ),
         ],
     }
@@ -279,8 +287,8 @@ def _container(name: str, args: ServiceArgs) -> parts.Object:
         "volumeMounts": [
             {"name": _TMP, "mountPath": "/tmp"},  # noqa: S108, a volume of this Pod alone
             *(
-                {"name": mount.name, "mountPath": mount.path, "readOnly": True}
-                for mount in args.secrets
+                {"name": system, "mountPath": f"{_SECRETS}/{system}", "readOnly": True}
+                for system in args.uses
             ),
         ],
     }
@@ -301,9 +309,14 @@ def _probes(probes: Probes) -> parts.Object:
 
 
 def _environment(args: ServiceArgs) -> parts.Object:
-    """Endpoints of what it calls as `<SERVICE>_URL`, then what was given for it."""
-    endpoints = {f"{_constant(name)}_URL": target.url for name, target in args.calls.items()}
-    merged = {**endpoints, **args.environment, **args.settings.environment}
+    """Say where to find what it calls (`<SERVICE>_URL`) and uses; the settings have the last word.
+
+    No secret is among them: the environment leaks into dumps and logs.
+    """
+    merged = {f"{_constant(name)}_URL": target.url for name, target in args.calls.items()}
+    for access in args.uses.values():
+        merged |= access.environment
+    merged |= args.settings.environment
     return (
         {"env": [{"name": key, "value": merged[key]} for key in sorted(merged)]} if merged else {}
     )

@@ -8,7 +8,7 @@ import pytest
 
 from components import parts
 from components.parts import Client, Endpoint
-from components.service import INGRESS_NAMESPACE, SecretMount, Service, ServiceArgs
+from components.service import INGRESS_NAMESPACE, DataAccess, Service, ServiceArgs
 from stacks.settings import ServiceSettings
 from tests.components.conftest import Registry, registered_by
 
@@ -16,7 +16,11 @@ pytestmark = pytest.mark.unit
 
 IMAGE = "registry.example/engine:1.0.0"
 REPLAY = Endpoint("sim-standard", "replay", 9000)
-POSTGRES = Endpoint("sim-data", "postgres-rw", 5432, workload="postgres")
+POSTGRES = DataAccess(
+    (Endpoint("sim-data", "postgres-rw", 5432, workload="postgres"),),
+    {"PGHOST": "postgres-rw.sim-data.svc.cluster.local"},
+    "postgres-client",
+)
 
 
 def _settings(**changes: Any) -> ServiceSettings:
@@ -103,7 +107,7 @@ def test_rollout_never_goes_below_the_size() -> None:
     strategy = _deployment(_service())["strategy"]
     assert strategy == {
         "type": "RollingUpdate",
-        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
     }
 
 
@@ -218,7 +222,7 @@ def test_service_that_calls_nobody_reaches_nobody() -> None:
 
 
 def test_service_reaches_only_what_it_calls_and_uses() -> None:
-    context = {"calls": {"replay": REPLAY}, "uses": (POSTGRES,)}
+    context = {"calls": {"replay": REPLAY}, "uses": {"postgres": POSTGRES}}
     rules = _network(_service(context, calls=["replay"], uses=["postgres"]))["egress"]
     assert rules == [
         {
@@ -241,8 +245,9 @@ def test_service_is_told_where_to_find_what_it_calls() -> None:
 
 
 def test_catalogue_has_the_last_word_on_the_environment() -> None:
-    registry = _service({"environment": {"LEVEL": "info"}}, environment={"LEVEL": "debug"})
-    assert _environment(registry) == {"LEVEL": "debug"}
+    uses = {"uses": {"postgres": POSTGRES}}
+    registry = _service(uses, uses=["postgres"], environment={"PGHOST": "elsewhere"})
+    assert _environment(registry) == {"PGHOST": "elsewhere"}
 
 
 # Security ---------------------------------------------------------------------------------------
@@ -270,13 +275,12 @@ def test_temporary_files_are_the_only_writable_place() -> None:
 
 
 def test_secrets_are_files_and_never_environment() -> None:
-    registry = _service({"secrets": (SecretMount("postgres-app", "/etc/secrets/postgres"),)})
-    mounts = {m["mountPath"]: m for m in _container(registry)["volumeMounts"]}
-    volumes = {v["name"]: v for v in _pod(registry)["volumes"]}
-    mount = mounts["/etc/secrets/postgres"]
-    assert mount["readOnly"] is True
-    assert volumes[mount["name"]]["secret"]["secretName"] == "postgres-app"
-    assert "env" not in _container(registry)
+    registry = _service({"uses": {"postgres": POSTGRES}}, uses=["postgres"])
+    mount = next(m for m in _container(registry)["volumeMounts"] if m["name"] == "postgres")
+    volume = next(v for v in _pod(registry)["volumes"] if v["name"] == "postgres")
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/secrets/postgres", True)
+    assert volume["secret"]["secretName"] == "postgres-client"
+    assert _environment(registry) == POSTGRES.environment
 
 
 def test_resources_follow_the_settings() -> None:
@@ -308,14 +312,9 @@ def test_nothing_is_left_unknown_to_policies() -> None:
 @pytest.mark.parametrize(
     ("settings", "context", "message"),
     [
-        ({"calls": ["replay"]}, {}, "the service calls replay"),
+        ({"calls": ["replay"]}, {}, "calls has endpoints of nothing, but the settings name replay"),
         ({}, {"calls": {"replay": REPLAY}}, "calls has endpoints of replay"),
-        ({}, {"uses": (POSTGRES,)}, "uses has endpoints of postgres-rw"),
-        (
-            {},
-            {"secrets": (SecretMount("a", "/etc/s"), SecretMount("b", "/etc/s"))},
-            "mounted at /etc/s, /etc/s",
-        ),
+        ({"uses": ["redis"]}, {"uses": {"postgres": POSTGRES}}, "uses has endpoints of postgres"),
     ],
 )
 def test_contradicting_arguments_are_refused(

@@ -8,6 +8,9 @@ the messages.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pulumi
@@ -28,36 +31,50 @@ def from_program(root: Path = ROOT) -> Settings:
         pulumi.RunError: with everything that is wrong, if anything is. The engine shows its text
             alone, without a traceback.
     """
-    stack = pulumi.get_stack()
+    document = _document(pulumi.get_stack(), root)
     try:
-        return load(_configuration(), _document(stack, root), root)
+        return load(_configuration(document), replace(document, value={}), root)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
 
 
-def _configuration() -> dict[str, object]:
+def _configuration(document: Document) -> dict[str, object]:
     """All of the engine's configuration; `pulumi.Config` gives only keys that one knows."""
     given = {**engine.get_config_env(), **engine.CONFIG.get()}
-    return {key: _value(key, text) for key, text in given.items()}
+    filed = document.value.get("config")
+    filed = filed if isinstance(filed, Mapping) else {}
+    return {key: _value(key, text, filed.get(key)) for key, text in given.items()}
 
 
-def _value(key: str, text: str) -> object:
-    """What the engine sends as text: lists and mappings as JSON, all else as it is."""
-    if engine.is_config_secret(key):
-        return SecretStr(text)
+def _value(key: str, text: str, filed: object) -> object:
+    """What the engine sends as text: lists and mappings as JSON, all else as it is.
+
+    The engine tells that a key holds a secret, not where in it. The file does; without a file the
+    whole value is taken for one.
+    """
+    value: object = text
     part = declared().get(key.removeprefix(f"{NAMESPACE}:"), {})
-    if not (holds(part, "object") or holds(part, "array")):
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    if holds(part, "object") or holds(part, "array"):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(text)
+    if not engine.is_config_secret(key):
+        return value
+    marked = _marked(value, filed)
+    return SecretStr(text) if marked == value else marked
+
+
+def _marked(value: object, filed: object) -> object:
+    """Mark as secret what is encrypted in the file."""
+    if isinstance(filed, SecretStr):
+        return SecretStr(str(value))
+    if isinstance(value, dict) and isinstance(filed, Mapping):
+        return {name: _marked(item, filed.get(name)) for name, item in value.items()}
+    return value
 
 
 def _document(stack: str, root: Path) -> Document:
-    """The stack file for its lines; the engine has read it already, so its state is no matter."""
+    """The stack file. What is wrong in it as a file is the engine's to say: it has read it too."""
     try:
-        found = read(stack_file(stack, root), file_name(stack))
+        return replace(read(stack_file(stack, root), file_name(stack)), problems=())
     except SettingsError:
         return Document(f"configuration of stack {stack}")
-    return Document(found.name, lines=found.lines)

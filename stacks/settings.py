@@ -256,7 +256,9 @@ class PostgresSettings(Model):
     archive_timeout: Annotated[Seconds, Field(ge=1, le=DAY)] = 5 * MINUTE
     """The write-ahead log is archived at least so often: the RPO when only the archive is left."""
     backup_every: Annotated[Seconds, Field(ge=HOUR, le=7 * DAY)] = DAY
-    """Between two base backups; the RPO is kept by the WAL archive in between."""
+    """Between two base backups: 1h, 2h, 3h, 4h, 6h, 8h, 12h, 1d or 7d, which a schedule can keep.
+
+    The RPO is kept by the WAL archive in between."""
     retention: Annotated[Days, Field(le=10 * YEAR)] = 30 * DAY
     """How far back a restore can go."""
 

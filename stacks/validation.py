@@ -8,7 +8,7 @@ sees everything at once. What a mended value has a say in is not judged.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from stacks.contradictions import CONTRADICTION, Key
 from stacks.document import Unreadable
 from stacks.problems import show, suggestion
-from stacks.settings import Settings, duration
+from stacks.settings import Settings, duration, seconds
 
 _LAYERS: Final = 8
 """Rounds of mending: types, then each level of the models, with some to spare."""
@@ -34,6 +34,9 @@ _STAND_INS: Final[Mapping[str, object]] = {
     "rto": "1d",
 }
 """Values for settings without a default, while the rest is judged."""
+
+_DURATIONS: Final = ("30s", "5m", "1h", "7d", "30d")
+"""Examples for messages; those within the bounds are shown."""
 
 Schema = Mapping[str, Any]
 
@@ -135,7 +138,10 @@ def _what(detail: ErrorDetails, value: object) -> str:
     if detail["type"] == CONTRADICTION:
         return f"is {_shown(detail, value)}; it {detail['ctx']['remedy']}"
     if isinstance(value, SecretStr):
-        return "is encrypted, but no secret: it would be readable in the state; write it in clear"
+        return (
+            "is encrypted, but this setting is no secret: "
+            "what is made of it can be read in the state; write it in clear"
+        )
     if detail["loc"][-1:] == ("[key]",):
         return f"is not a name that can be used; it should be {expected(_name(key[:-1]))}"
     return f"is {_shown(detail, value)}; it should be {expected(_at(key))}"
@@ -220,10 +226,18 @@ def expected(part: Schema) -> str:
 
 
 def _amount_of_time(part: Schema) -> str:
-    low, high = (duration(bound) for bound in _bounds(part))
-    if {"multipleOf", "multiple_of"} & part.keys():
-        return f"a time in whole days from {low} to {high}, such as 7d or 30d"
-    return f"a time from {low} to {high}, such as 30s, 5m, 1h or 7d"
+    low, high = _bounds(part)
+    whole_days = bool({"multipleOf", "multiple_of"} & part.keys())
+    units = "d" if whole_days else "smhd"
+    examples = [e for e in _DURATIONS if low <= seconds(e) <= high and e[-1] in units]
+    such = f", such as {_either(examples)}" if examples else ""
+    kind = "a time in whole days" if whole_days else "a time"
+    return f"{kind} from {duration(low)} to {duration(high)}{such}"
+
+
+def _either(words: Sequence[str]) -> str:
+    """``30s, 5m or 1h``."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _bounds(part: Schema) -> tuple[int, int]:

@@ -1,0 +1,508 @@
+"""A PostgreSQL cluster that keeps every acknowledged write when it loses a server or a zone.
+
+CloudNativePG runs it from the resources declared here: instances in different zones, a write
+acknowledged only when another zone has it, poolers in front, and the way back from disaster: base
+backups and the archived log in a bucket, and snapshots of the volumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pulumi
+from pulumi_kubernetes.apiextensions import CustomResource
+from pulumi_kubernetes.core.v1 import Secret
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
+from pulumi_random import RandomPassword
+
+from components import connection, metrics, parts
+from components.parts import Client, Endpoint
+from stacks.settings import Objective, PostgresSettings
+
+OPERATOR_NAMESPACE = "cnpg-system"
+"""Where CloudNativePG runs; it asks every instance for its status."""
+
+PORT = 5432
+
+_STATUS_PORT = 8000
+_METRICS_PORT, _POOLER_METRICS_PORT = 9187, 9127
+_API_PORTS = (443, 6443)
+"""Of the Kubernetes API, which every instance watches, and of the object store."""
+
+_WORKLOAD = "postgresql"
+"""What the operator puts into `app.kubernetes.io/name` of every Pod that it makes."""
+
+_PLUGIN = "barman-cloud.cloudnative-pg.io"
+_DATABASE = _OWNER = "app"
+
+_POOLERS = 3
+_POOLER_CPU, _POOLER_MEMORY = "100m", "128Mi"
+_POOL_SIZE, _POOL_CLIENTS = 25, 1000
+"""Connections of each pooler to the server (three poolers stay below its limit of 100), and of
+clients to it."""
+
+_SIDECAR_CPU, _SIDECAR_MEMORY = "100m", "512Mi"
+_EPHEMERAL = "1Gi"
+
+_SHARED_BUFFERS_SHARE = Decimal(1) / 4
+"""Of the memory, as PostgreSQL's documentation recommends for a server of its own."""
+
+_WAL_KEPT_SHARE = Decimal(1) / 2
+"""Of the log's volume: what may be kept for a standby that is away. Beyond it the standby must be
+cloned again; without a bound, it would fill the volume and stop the primary."""
+
+_SMART_SHUTDOWN_SECONDS = 15
+"""How long a stopping server waits for clients to leave by themselves. The pooler's never do."""
+
+_STOP_MARGIN_SECONDS = 60
+"""Beyond `switchover_delay` and the smart shutdown, until the Pod is killed."""
+
+_START_SECONDS = 600
+"""For replaying the log after a crash, at most `max_wal_size`; upstream's 3600 s would hide a
+server that hangs for an hour."""
+
+_ABANDONED = "60s"
+"""After so long, a client that died inside a transaction loses its locks."""
+
+_HOUR, _DAY = 3600, 86_400
+
+
+@dataclass(frozen=True)
+class PostgresArgs:
+    """Settings and surroundings of the cluster.
+
+    Raises:
+        ValueError: if the settings cannot meet the objective.
+    """
+
+    namespace: str
+    settings: PostgresSettings
+    objective: Objective
+    zones: tuple[str, ...]
+    priority_class: str
+    storage_class: str
+    snapshot_class: str
+    backup_bucket: str
+    clients: tuple[Client, ...]
+    protect: bool
+    wait: bool = False
+    """Wait until the operator reports the cluster ready, so that an update which leaves it broken
+    fails. Only where the operator runs: without it nobody would ever report."""
+
+    def __post_init__(self) -> None:
+        if self.settings.archive_timeout > self.objective.rpo:
+            raise ValueError(
+                f"postgres: archive_timeout is {self.settings.archive_timeout}s, but the "
+                f"objective's rpo is {self.objective.rpo}s: with only the archive left, more than "
+                "that would be lost; archive at least that often"
+            )
+        if len(set(self.zones)) <= self.settings.synchronous:
+            raise ValueError(
+                f"postgres: synchronous is {self.settings.synchronous}, but there "
+                f"are only {len(set(self.zones))} zones: each copy needs a zone of its own"
+            )
+
+
+class Postgres(pulumi.ComponentResource):
+    """A CloudNativePG cluster with its poolers, backups, credentials, metrics and network policies.
+
+    Clients connect to the pooler at `PGHOST` with `username` and `password` of the Secret
+    `secret_name`. Transactions are pooled, so session state does not last beyond one.
+
+    The instances reach the bucket with the role that the ServiceAccount, named as the cluster, is
+    given (EKS Pod Identity or an annotation): no key is stored.
+
+    Example:
+        A program of its own::
+
+            database = Postgres(
+                "games",
+                PostgresArgs(
+                    namespace="games-data",
+                    settings=PostgresSettings(),
+                    objective=Objective(rpo=300, rto=180),
+                    zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+                    priority_class="games-data",
+                    storage_class="gp3",
+                    snapshot_class="snapshots",
+                    backup_bucket="games-backups",
+                    clients=(Client("games-core", "engine"),),
+                    protect=True,
+                ),
+            )
+            pulumi.export("database", database.endpoint)
+    """
+
+    endpoint: pulumi.Output[str]
+    """Host and port of the pooler, which leads to the primary."""
+    endpoints: tuple[Endpoint, ...]
+    """What clients open connections to."""
+    environment: Mapping[str, str]
+    """Where the database is, as libpq's variables; also in the ConfigMap `secret_name`."""
+    secret_name: str
+    """A Secret with `username` and `password`, in each namespace that has clients."""
+
+    def __init__(
+        self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("fault-tolerance:postgres:Postgres", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        credentials = self._credentials(name, child)
+        owner = Secret(
+            f"{name}-owner",
+            metadata=_metadata(f"{name}-owner", args, "database", {"cnpg.io/reload": "true"}),
+            type="kubernetes.io/basic-auth",
+            data={key: connection.encoded(value) for key, value in credentials.items()},
+            opts=child,
+        )
+        store = CustomResource(
+            f"{name}-store",
+            api_version="barmancloud.cnpg.io/v1",
+            kind="ObjectStore",
+            metadata=_metadata(_store_name(name), args, "backup"),
+            spec=_store(name, args),
+            opts=child,
+        )
+        cluster = CustomResource(
+            f"{name}-cluster",
+            api_version="postgresql.cnpg.io/v1",
+            kind="Cluster",
+            metadata=_metadata(name, args, "database") | _readiness(args.wait),
+            spec=_cluster(name, args),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[owner, store, *self._network(name, args)],
+                protect=args.protect,
+                retain_on_delete=args.protect,
+            ),
+        )
+        inside = pulumi.ResourceOptions(parent=self, depends_on=[cluster])
+        self._pooler(name, args, inside)
+        for kind, spec in (("base", _base_backup(name)), ("snapshot", _snapshot_backup(name))):
+            CustomResource(
+                f"{name}-{kind}-backup",
+                api_version="postgresql.cnpg.io/v1",
+                kind="ScheduledBackup",
+                metadata=_metadata(f"{name}-{kind}", args, "backup"),
+                spec={"schedule": schedule(args.settings.backup_every, _MINUTES[kind]), **spec},
+                opts=inside,
+            )
+        metrics.pod_monitor(
+            f"{name}-metrics",
+            _metadata(name, args, "database"),
+            {"matchLabels": _family(name)},
+            child,
+        )
+
+        pooler = Endpoint(args.namespace, _pooler_name(name), PORT, workload=_WORKLOAD)
+        self.endpoint = pulumi.Output.from_input(f"{pooler.host}:{PORT}")
+        self.endpoints = (pooler,)
+        self.environment = {
+            "PGHOST": pooler.host,
+            "PGPORT": str(PORT),
+            "PGDATABASE": _DATABASE,
+            "PGSSLMODE": "require",
+        }
+        self.secret_name = connection.publish(
+            name, args.clients, self.environment, credentials, parent=self
+        )
+        self.register_outputs({"endpoint": self.endpoint, "secret_name": self.secret_name})
+
+    @staticmethod
+    def _credentials(name: str, opts: pulumi.ResourceOptions) -> dict[str, pulumi.Output[str]]:
+        password = RandomPassword(f"{name}-password", length=32, special=False, opts=opts)
+        return {
+            "username": pulumi.Output.from_input(_OWNER),
+            "password": pulumi.Output.secret(password.result),
+        }
+
+    def _network(self, name: str, args: PostgresArgs) -> list[pulumi.Resource]:
+        """Let the cluster's Pods talk to each other, and clients to the poolers alone."""
+        family = [{"podSelector": {"matchLabels": _family(name)}}]
+        return [
+            NetworkPolicy(
+                f"{name}-network",
+                metadata=_metadata(name, args, "database"),
+                spec=parts.network_policy(
+                    _family(name),
+                    ingress=[
+                        *parts.allow_from(family, PORT, _STATUS_PORT),
+                        *parts.allow_from([parts.peer(OPERATOR_NAMESPACE)], PORT, _STATUS_PORT),
+                        *parts.allow_from([metrics.reader()], _METRICS_PORT, _POOLER_METRICS_PORT),
+                    ],
+                    egress=[
+                        *parts.allow_to(family, PORT, _STATUS_PORT),
+                        # The addresses of the API server and of the bucket are not known here.
+                        {"ports": parts.ports(*_API_PORTS)},
+                    ],
+                ),
+                opts=pulumi.ResourceOptions(parent=self),
+            ),
+            NetworkPolicy(
+                f"{name}-pooler-network",
+                metadata=_metadata(_pooler_name(name), args, "pooler"),
+                spec={
+                    "podSelector": {"matchLabels": _poolers(name)},
+                    "policyTypes": ["Ingress"],
+                    "ingress": parts.allow_from(parts.client_peers(args.clients), PORT),
+                },
+                opts=pulumi.ResourceOptions(parent=self),
+            ),
+        ]
+
+    def _pooler(self, name: str, args: PostgresArgs, opts: pulumi.ResourceOptions) -> None:
+        metadata = _metadata(_pooler_name(name), args, "pooler")
+        CustomResource(
+            f"{name}-pooler",
+            api_version="postgresql.cnpg.io/v1",
+            kind="Pooler",
+            metadata=metadata,
+            spec=_pooler_spec(name, args),
+            opts=opts,
+        )
+        # The operator makes budgets for the instances, not for the poolers.
+        PodDisruptionBudget(
+            f"{name}-pooler-disruption",
+            metadata=metadata,
+            spec=parts.disruption_budget(_poolers(name)),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+_MINUTES = {"base": 0, "snapshot": 30}
+"""Past the hour: base backups and snapshots do not load the same standby at the same time."""
+
+
+def schedule(every: int, minute: int) -> str:
+    """Write the six-field cron schedule (the first field is seconds) for an interval.
+
+    Args:
+        every: seconds; a divisor of a day in whole hours, or 7 days.
+        minute: past the hour.
+
+    Raises:
+        ValueError: if no schedule keeps that interval exactly.
+    """
+    hours, rest = divmod(every, _HOUR)
+    if every == 7 * _DAY:
+        return f"0 {minute} 0 * * 0"
+    if every == _DAY:
+        return f"0 {minute} 0 * * *"
+    if hours == 0 or rest or _DAY % every:
+        raise ValueError(
+            f"postgres: backup_every is {every}s, but a schedule keeps only whole hours that "
+            "divide a day, or 7 days"
+        )
+    return f"0 {minute} */{hours} * * *"
+
+
+def _metadata(
+    name: str, args: PostgresArgs, component: str, labels: Mapping[str, str] | None = None
+) -> parts.Object:
+    return parts.metadata(name, args.namespace, {**parts.labels(name, component), **(labels or {})})
+
+
+def _readiness(wait: bool) -> parts.Object:
+    return {"annotations": {"pulumi.com/waitFor": "condition=Ready"}} if wait else {}
+
+
+def _store_name(name: str) -> str:
+    return f"{name}-backups"
+
+
+def _pooler_name(name: str) -> str:
+    return f"{name}-pooler"
+
+
+def _family(name: str) -> dict[str, str]:
+    """Select instances, their jobs and poolers: the operator labels them all."""
+    return {"cnpg.io/cluster": name}
+
+
+def _poolers(name: str) -> dict[str, str]:
+    return {"cnpg.io/poolerName": _pooler_name(name)}
+
+
+def _cluster(name: str, args: PostgresArgs) -> parts.Object:
+    settings = args.settings
+    resources = settings.resources
+    return {
+        "instances": settings.instances,
+        "imageName": settings.image,
+        "enableSuperuserAccess": False,
+        "enablePDB": True,
+        "priorityClassName": args.priority_class,
+        "resources": parts.container_resources(resources.cpu, resources.memory, _EPHEMERAL),
+        "bootstrap": {
+            "initdb": {
+                "database": _DATABASE,
+                "owner": _OWNER,
+                "dataChecksums": True,
+                "secret": {"name": f"{name}-owner"},
+            }
+        },
+        "postgresql": {"parameters": _parameters(settings), **_synchronous(settings)},
+        "storage": _volume(settings.storage, args),
+        "walStorage": _volume(settings.wal_storage, args),
+        **_placement(name, args),
+        # A standby that has caught up takes over within seconds; a restart is as long as it takes.
+        "primaryUpdateMethod": "switchover",
+        "primaryUpdateStrategy": "unsupervised",
+        "failoverDelay": 0,
+        "startDelay": _START_SECONDS,
+        "smartShutdownTimeout": _SMART_SHUTDOWN_SECONDS,
+        "switchoverDelay": settings.switchover_delay,
+        "stopDelay": settings.switchover_delay + _SMART_SHUTDOWN_SECONDS + _STOP_MARGIN_SECONDS,
+        "backup": {
+            "target": "prefer-standby",
+            "volumeSnapshot": {
+                "className": args.snapshot_class,
+                "walClassName": args.snapshot_class,
+                "snapshotOwnerReference": "none",
+            },
+        },
+        "plugins": [
+            {
+                "name": _PLUGIN,
+                "enabled": True,
+                "isWALArchiver": True,
+                "parameters": {"barmanObjectName": _store_name(name)},
+            }
+        ],
+    }
+
+
+def _parameters(settings: PostgresSettings) -> dict[str, str]:
+    memory = parts.size_in_bytes(settings.resources.memory)
+    kept = parts.size_in_bytes(settings.wal_storage)
+    return {
+        "archive_timeout": f"{settings.archive_timeout}s",
+        "idle_in_transaction_session_timeout": _ABANDONED,
+        "max_slot_wal_keep_size": _megabytes(kept * _WAL_KEPT_SHARE),
+        "shared_buffers": _megabytes(memory * _SHARED_BUFFERS_SHARE),
+    }
+
+
+def _megabytes(amount: Decimal) -> str:
+    """Write a size in bytes in PostgreSQL's unit."""
+    return f"{int(amount) // 2**20}MB"
+
+
+def _synchronous(settings: PostgresSettings) -> parts.Object:
+    """Acknowledge a write once so many standbys have it, and promote only one that must have it."""
+    if settings.synchronous == 0:
+        return {}
+    return {
+        "synchronous": {
+            "method": "any",
+            "number": settings.synchronous,
+            "dataDurability": "required",
+            "failoverQuorum": True,
+        }
+    }
+
+
+def _volume(size: str, args: PostgresArgs) -> parts.Object:
+    return {
+        "size": size,
+        "storageClass": args.storage_class,
+        "resizeInUseVolumes": True,
+    }
+
+
+def _placement(name: str, args: PostgresArgs) -> parts.Object:
+    """Never two in one zone; more instances than zones are spread evenly, never two on one host."""
+    crowded = args.settings.instances > len(args.zones)
+    return {
+        "affinity": {
+            "enablePodAntiAffinity": True,
+            "podAntiAffinityType": "required",
+            "topologyKey": parts.HOST if crowded else parts.ZONE,
+            "tolerations": parts.tolerations(),
+        },
+        "topologySpreadConstraints": [
+            {
+                "topologyKey": parts.ZONE,
+                "maxSkew": 1,
+                "whenUnsatisfiable": "DoNotSchedule",
+                "nodeTaintsPolicy": "Honor",
+                "labelSelector": {"matchLabels": {**_family(name), "cnpg.io/podRole": "instance"}},
+            }
+        ],
+    }
+
+
+def _store(name: str, args: PostgresArgs) -> parts.Object:
+    return {
+        "configuration": {
+            "destinationPath": f"s3://{args.backup_bucket}/{name}",
+            "s3Credentials": {"inheritFromIAMRole": True},
+            "data": {"compression": "gzip", "encryption": "aws:kms", "jobs": 2},
+            # Segments upload side by side, so the archive catches up after an outage of the store.
+            "wal": {"compression": "gzip", "encryption": "aws:kms", "maxParallel": 4},
+        },
+        "retentionPolicy": f"{args.settings.retention // _DAY}d",
+        "instanceSidecarConfiguration": {
+            "resources": parts.container_resources(_SIDECAR_CPU, _SIDECAR_MEMORY, _EPHEMERAL)
+        },
+    }
+
+
+def _base_backup(name: str) -> parts.Object:
+    return {
+        "cluster": {"name": name},
+        "method": "plugin",
+        "pluginConfiguration": {"name": _PLUGIN},
+        "target": "prefer-standby",
+        "immediate": True,
+        "backupOwnerReference": "none",
+    }
+
+
+def _snapshot_backup(name: str) -> parts.Object:
+    """Restores in minutes whatever the size, but only in the same region."""
+    return {
+        "cluster": {"name": name},
+        "method": "volumeSnapshot",
+        "target": "prefer-standby",
+        "immediate": True,
+        "backupOwnerReference": "none",
+    }
+
+
+def _pooler_spec(name: str, args: PostgresArgs) -> parts.Object:
+    return {
+        "cluster": {"name": name},
+        "type": "rw",
+        "instances": _POOLERS,
+        "deploymentStrategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        },
+        "pgbouncer": {
+            "poolMode": "transaction",
+            "parameters": {
+                "default_pool_size": str(_POOL_SIZE),
+                "max_client_conn": str(_POOL_CLIENTS),
+                # Lets drivers that prepare statements work with pooled transactions.
+                "max_prepared_statements": "100",
+            },
+        },
+        "template": {
+            "metadata": {"labels": {"app.kubernetes.io/part-of": "platform"}},
+            "spec": {
+                "priorityClassName": args.priority_class,
+                "tolerations": parts.tolerations(),
+                "topologySpreadConstraints": parts.spread(_poolers(name)),
+                "containers": [
+                    {
+                        "name": "pgbouncer",
+                        "resources": parts.container_resources(_POOLER_CPU, _POOLER_MEMORY),
+                    }
+                ],
+            },
+        },
+    }

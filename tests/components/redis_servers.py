@@ -1,0 +1,236 @@
+"""Real Redis servers and Sentinels on loopback, started by the scripts of the component.
+
+What differs from a Pod is the environment alone: folders, ports, and an address for a name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
+MASTER_NAME = "cache"
+HOST = "127.0.0.1"
+
+
+def eventually(what: str, check: Callable[[], object], seconds: float = 60) -> None:
+    """Poll until the check is true; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g}s: {what}")
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@dataclass
+class Member:
+    """One data server or Sentinel."""
+
+    port: int
+    role: str
+    """`redis` or `sentinel`, as in the names of the scripts."""
+    folder: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data(self) -> Path:
+        """Its volume."""
+        return self.folder / "data"
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives; it may still be deciding."""
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Begin the start script; it becomes the server once it has decided."""
+        if self.running:
+            return
+        for path in (self.data, self.folder / "run"):
+            path.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["sh", self._script(f"start-{self.role}.sh")],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill(self, with_signal: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the process and its children, and wait for its end."""
+        if self.process is None or not self.running:
+            return
+        os.killpg(self.process.pid, with_signal)
+        self.process.wait(timeout=30)
+
+    def begin(self, name: str) -> subprocess.Popen[bytes]:
+        """Run a script beside the server."""
+        return subprocess.Popen(["sh", self._script(name)], env=self.environment)
+
+    def script(self, name: str) -> bool:
+        """Whether a script such as a probe succeeds."""
+        return self.begin(name).wait(timeout=60) == 0
+
+    @contextmanager
+    def slow_loading(self) -> Iterator[None]:
+        """Let whatever starts meanwhile take a fifth of a second for each key that it loads."""
+        configuration = Path(self._script("redis.conf"))
+        usual = configuration.read_text()
+        configuration.write_text(f"{usual}\nkey-load-delay 200000\n")
+        try:
+            yield
+        finally:
+            configuration.write_text(usual)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its readiness probe succeeds."""
+        return self.running and self.script(f"ready-{self.role}.sh")
+
+    def ask(self, *command: str, user: str = "default", password: str = PASSWORD) -> str:
+        """Return the reply to a command; empty if there is none."""
+        try:
+            done = subprocess.run(
+                ["redis-cli", "-h", HOST, "-p", str(self.port), "--user", user, *command],
+                env={**self.environment, "REDISCLI_AUTH": password},
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return ""
+        return done.stdout.strip()
+
+    @property
+    def replication(self) -> dict[str, str]:
+        """What it says of its role and its link."""
+        lines = self.ask("info", "replication").splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def logged(self, text: str) -> int:
+        """How often the log has that text."""
+        return (self.folder / "log").read_text(errors="replace").count(text)
+
+    def wipe(self) -> None:
+        """Lose the volume."""
+        for path in sorted(self.data.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+    def _script(self, name: str) -> str:
+        return f"{self.environment['REDIS_CONFIG']}/{name}"
+
+
+@dataclass
+class Servers:
+    """Three data servers and three Sentinels."""
+
+    data: list[Member] = field(default_factory=list)
+    sentinels: list[Member] = field(default_factory=list)
+
+    @property
+    def members(self) -> list[Member]:
+        """All six."""
+        return [*self.data, *self.sentinels]
+
+    def whole(self) -> None:
+        """Start what does not run, and wait until all are ready and agree on one master."""
+        for member in self.members:
+            member.start()
+        eventually("all are ready", lambda: all(member.ready for member in self.members))
+        eventually("all agree", lambda: len(set(self.named())) == 1 and len(self.masters()) == 1)
+
+    def named(self) -> list[str]:
+        """The port of the master, as each Sentinel that answers names it."""
+        answers = [
+            s.ask("sentinel", "get-master-addr-by-name", MASTER_NAME) for s in self.sentinels
+        ]
+        return [answer.split()[1] for answer in answers if len(answer.split()) == 2]
+
+    def masters(self) -> list[Member]:
+        """Data servers that take themselves for the master."""
+        return [member for member in self.data if member.replication.get("role") == "master"]
+
+    @property
+    def master(self) -> Member:
+        """The only master; an error if there is none, or a second one."""
+        [master] = self.masters()
+        return master
+
+    @property
+    def replicas(self) -> list[Member]:
+        """The other data servers."""
+        master = self.master
+        return [member for member in self.data if member is not master]
+
+    def await_other_master(self, old: Member) -> Member:
+        """Wait until the Sentinels agree on another master than `old`."""
+
+        def elected() -> bool:
+            named = set(self.named())
+            return len(named) == 1 and str(old.port) not in named
+
+        eventually("another master is elected", elected)
+        [port] = set(self.named())
+        return next(member for member in self.data if str(member.port) == port)
+
+    def kill(self) -> None:
+        """End them all."""
+        for member in self.members:
+            member.kill()
+
+
+def servers(folder: Path, files: Mapping[str, str], programs: Path) -> Servers:
+    """Lay out configuration, secrets and volumes for three servers and three Sentinels.
+
+    Args:
+        folder: where all of it goes.
+        files: the data of the component's ConfigMap.
+        programs: where redis-server, redis-sentinel and redis-cli are.
+    """
+    config, secrets = folder / "config", folder / "secrets"
+    _write(config, files.items())
+    _write(secrets, [("password", PASSWORD), ("client-password", CLIENT_PASSWORD)])
+    ports = free_ports(6)
+    data, sentinels = ports[:3], ports[3:]
+    common = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "REDIS_HOST": HOST,
+        "REDIS_SERVERS": " ".join(f"{HOST}:{port}" for port in data),
+        "REDIS_SENTINELS": " ".join(f"{HOST}:{port}" for port in sentinels),
+        "REDIS_MASTER_NAME": MASTER_NAME,
+        "REDIS_QUORUM": "2",
+        "REDIS_CONFIG": str(config),
+        "REDIS_SECRETS": str(secrets),
+    }
+
+    def member(port: int, role: str) -> Member:
+        own = folder / f"{role}-{port}"
+        paths = {"REDIS_DATA": str(own / "data"), "REDIS_RUN": str(own / "run")}
+        return Member(port, role, own, {**common, **paths, "REDIS_PORT": str(port)})
+
+    return Servers([member(p, "redis") for p in data], [member(p, "sentinel") for p in sentinels])
+
+
+def _write(folder: Path, files: Iterable[tuple[str, str]]) -> None:
+    folder.mkdir(parents=True)
+    for name, text in files:
+        (folder / name).write_text(text)

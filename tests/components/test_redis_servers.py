@@ -1,0 +1,227 @@
+"""What the component's configuration and scripts do when real Redis servers run them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.redis import Redis, RedisArgs
+from local.toolchain.packages import ensure_redis
+from stacks.settings import RedisSettings
+from tests.components.conftest import registered_by
+from tests.components.redis_servers import (
+    CLIENT_PASSWORD,
+    MASTER_NAME,
+    Servers,
+    eventually,
+    servers,
+)
+
+pytestmark = pytest.mark.dataplane
+
+SETTINGS = RedisSettings(memory="256Mi", down_after=1, failover_timeout=3)
+
+
+def rendered_files() -> dict[str, str]:
+    args = RedisArgs(
+        namespace="games-data",
+        settings=SETTINGS,
+        zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+        priority_class="games-data",
+        storage_class="gp3",
+        clients=(),
+        protect=False,
+    )
+    registry = registered_by(lambda: Redis(MASTER_NAME, args))
+    files: dict[str, str] = registry.one("ConfigMap", MASTER_NAME).manifest["data"]
+    return files
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    folder = tmp_path_factory.mktemp("redis")
+    all_servers = servers(folder, rendered_files(), ensure_redis(print))
+    try:
+        yield all_servers
+    finally:
+        all_servers.kill()
+
+
+@pytest.fixture
+def redis(started: Servers) -> Servers:
+    """All of them running and ready, whatever the test before did to them."""
+    started.whole()
+    return started
+
+
+def test_the_first_start_makes_ordinal_0_the_master(
+    tmp_path: Path,
+) -> None:
+    redis = servers(tmp_path, rendered_files(), ensure_redis(print))
+    try:
+        redis.whole()
+        assert redis.master is redis.data[0]
+    finally:
+        redis.kill()
+
+
+def test_the_settings_reach_the_servers(redis: Servers) -> None:
+    reply = redis.master.ask("config", "get", "maxmemory", "maxmemory-policy", "appendonly").split()
+    assert dict(zip(reply[::2], reply[1::2], strict=True)) == {
+        "maxmemory": str(int(256 * 2**20 * 0.6)),
+        "maxmemory-policy": SETTINGS.eviction,
+        "appendonly": "yes",
+    }
+
+
+def test_clients_read_and_write_but_do_not_administer(redis: Servers) -> None:
+    assert redis.master.ask("set", "key", "value", user="client", password=CLIENT_PASSWORD) == "OK"
+    assert redis.master.ask("flushall", user="client", password=CLIENT_PASSWORD).startswith(
+        "NOPERM"
+    )
+    assert redis.master.ask(
+        "replicaof", "no", "one", user="client", password=CLIENT_PASSWORD
+    ).startswith("NOPERM")
+
+
+def test_clients_find_the_master_but_do_not_move_it(redis: Servers) -> None:
+    sentinel = redis.sentinels[0]
+    found = sentinel.ask(
+        "sentinel", "get-master-addr-by-name", MASTER_NAME, user="client", password=CLIENT_PASSWORD
+    )
+    assert found.split()[1] == str(redis.master.port)
+    assert sentinel.ask(
+        "sentinel", "failover", MASTER_NAME, user="client", password=CLIENT_PASSWORD
+    ).startswith("NOPERM")
+
+
+def test_nobody_enters_without_a_password(redis: Servers) -> None:
+    for member in redis.members:
+        assert member.ask("ping", password="a-guess").startswith("NOAUTH")
+
+
+def test_a_killed_master_is_replaced_and_comes_back_as_replica(redis: Servers) -> None:
+    old = redis.master
+    assert old.ask("set", "kept", "yes") == "OK"
+    eventually("both replicas have it", lambda: all(r.ask("get", "kept") for r in redis.replicas))
+    old.kill()
+    new = redis.await_other_master(old)
+    eventually("it takes writes", lambda: new.ask("set", "again", "yes") == "OK")
+    old.start()
+    eventually("the old one follows", lambda: old.ready)
+    assert old.replication["master_port"] == str(new.port)
+    assert new.ask("get", "kept") == "yes"
+
+
+def test_a_master_that_restarts_among_a_minority_of_sentinels_waits(redis: Servers) -> None:
+    lone = redis.master
+    for member in (lone, *redis.sentinels[:2], *redis.replicas):
+        member.kill()
+    before = lone.logged("waiting:")
+    lone.start()
+    eventually("it has asked again and again", lambda: lone.logged("waiting:") >= before + 3)
+    assert lone.ask("ping") == ""
+    assert lone.script("live.sh")
+    assert not lone.ready
+
+
+def test_a_server_does_not_feed_a_master_that_was_cut_off(redis: Servers) -> None:
+    """One replica more would let it take writes again."""
+    lone, follower = redis.master, redis.replicas[0]
+    for member in (*redis.sentinels, *redis.replicas):
+        member.kill()
+    before = follower.logged("waiting:")
+    follower.start()
+    eventually("it has asked again", lambda: follower.logged("waiting:") >= before + 2)
+    assert follower.ask("ping") == ""
+    eventually("no more writes", lambda: lone.ask("set", "k", "v").startswith("NOREPLICAS"))
+
+
+def test_without_sentinels_a_replica_rejoins_what_most_servers_follow(redis: Servers) -> None:
+    master, replica = redis.master, redis.replicas[0]
+    for sentinel in redis.sentinels:
+        sentinel.kill()
+    replica.kill()
+    replica.start()
+    eventually("it is in sync", lambda: replica.ready)
+    assert replica.replication["master_port"] == str(master.port)
+
+
+def test_a_master_that_lost_its_volume_leaves_the_role_to_a_replica(redis: Servers) -> None:
+    old = redis.master
+    assert old.ask("set", "precious", "yes") == "OK"
+    eventually("both have it", lambda: all(r.ask("get", "precious") for r in redis.replicas))
+    old.kill()
+    old.wipe()
+    old.start()
+    new = redis.await_other_master(old)
+    eventually("the old one copies", lambda: old.ask("get", "precious") == "yes")
+    assert new.ask("get", "precious") == "yes"
+
+
+def test_after_a_total_outage_the_last_master_is_master_with_its_data(redis: Servers) -> None:
+    last = redis.master
+    assert last.ask("set", "persistent", "yes") == "OK"
+    for member in redis.members:
+        member.kill(signal.SIGTERM)
+    redis.whole()
+    assert redis.master is last
+    assert last.ask("get", "persistent") == "yes"
+
+
+def test_sentinels_that_all_lost_their_volumes_find_the_acting_master(redis: Servers) -> None:
+    if redis.master is redis.data[0]:
+        redis.data[0].kill()
+        redis.await_other_master(redis.data[0])
+        redis.whole()
+    acting = redis.master
+    for sentinel in redis.sentinels:
+        sentinel.kill()
+        sentinel.wipe()
+    redis.whole()
+    assert redis.master is acting
+    assert set(redis.named()) == {str(acting.port)}
+
+
+def test_a_sentinel_keeps_its_identity_over_a_restart(redis: Servers) -> None:
+    sentinel = redis.sentinels[0]
+    identity = sentinel.ask("sentinel", "myid")
+    sentinel.kill()
+    sentinel.start()
+    eventually("it is ready", lambda: sentinel.ready)
+    assert sentinel.ask("sentinel", "myid") == identity
+
+
+def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(redis: Servers) -> None:
+    old = redis.master
+    acknowledged = []
+    stop = old.begin("stop-redis.sh")
+    number = 0
+    while stop.poll() is None:
+        number += 1
+        if old.ask("rpush", "journal", str(number)).isdigit():
+            acknowledged.append(str(number))
+    new = redis.await_other_master(old)
+    old.kill(signal.SIGTERM)
+    kept = new.ask("lrange", "journal", "0", "-1").split()
+    assert acknowledged
+    assert [entry for entry in acknowledged if entry not in kept] == []
+
+
+def test_a_server_that_loads_its_dataset_is_alive_but_not_ready(redis: Servers) -> None:
+    replica = redis.replicas[0]
+    for number in range(50):
+        redis.master.ask("set", f"slow-{number}", "x")
+    eventually("it has the keys", lambda: replica.ask("get", "slow-49") == "x")
+    replica.ask("bgrewriteaof")
+    eventually("rewritten", lambda: "aof_rewrite_in_progress:0" in replica.ask("info"))
+    replica.kill(signal.SIGTERM)
+    with replica.slow_loading():
+        replica.start()
+        eventually("it loads", lambda: replica.ask("ping").startswith("LOADING"))
+        assert replica.script("live.sh")
+        assert not replica.ready
+        replica.kill()

@@ -219,7 +219,13 @@ def run_program() -> RunProgram:
 
 
 @pytest.fixture
-def settings() -> Settings:
+def settings(catalogue: Settings) -> Settings:
+    """The settings that most tests start from."""
+    return catalogue
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Settings:
     """A small catalogue with one service of each tier, that call and use one another."""
     return Settings.model_validate(
         {

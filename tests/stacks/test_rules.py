@@ -1,0 +1,245 @@
+"""What values may be together: each rule refuses, says what would be right, and lets right pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.stacks.conftest import Project
+
+pytestmark = pytest.mark.unit
+
+CORE: dict[str, Any] = {"tier": "core", "image": "example.com/a:1"}
+BEST_EFFORT: dict[str, Any] = {"tier": "best-effort", "image": "example.com/a:1"}
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "synchronous like instances": (
+        {"postgres": {"instances": 3, "synchronous": 3}},
+        "postgres.synchronous",
+        "is 3; it should be less than instances (3)",
+    ),
+    "synchronous on one instance": (
+        {"protect": False, "postgres": {"instances": 1}},
+        "postgres.synchronous",
+        "is 1; it should be less than instances (1)",
+    ),
+    "interval that no schedule keeps": (
+        {"postgres": {"backup_every": "5h"}},
+        "postgres.backup_every",
+        'is "5h"; it should be one of 1h, 2h, 3h,',
+    ),
+    "interval with a rest": (
+        {"postgres": {"backup_every": "90m"}},
+        "postgres.backup_every",
+        "it should be one of",
+    ),
+    "retention shorter than interval": (
+        {"postgres": {"backup_every": "7d", "retention": "6d"}},
+        "postgres.retention",
+        "it should not be shorter than backup_every",
+    ),
+    "two instances where data is protected": (
+        {"postgres": {"instances": 2}},
+        "postgres.instances",
+        "is 2; it should be at least 3, one for each zone, where protect is true",
+    ),
+    "asynchronous where data is protected": (
+        {"postgres": {"synchronous": 0}},
+        "postgres.synchronous",
+        "is 0; it should be 1 with 3 instances, where protect is true",
+    ),
+    "writes stop when a zone is gone": (
+        {"postgres": {"instances": 5, "synchronous": 3}},
+        "postgres.synchronous",
+        "is 3; it should be from 1 to 2 with 5 instances",
+    ),
+    "even sentinels": (
+        {"redis": {"sentinels": 4, "quorum": 3}},
+        "redis.sentinels",
+        "is 4; it should be odd, such as 3 or 5",
+    ),
+    "quorum below a majority": (
+        {"redis": {"sentinels": 5, "quorum": 2}},
+        "redis.quorum",
+        "is 2; it should be 3 with 5 sentinels",
+    ),
+    "quorum of all": (
+        {"redis": {"sentinels": 3, "quorum": 3}},
+        "redis.quorum",
+        "is 3; it should be 2 with 3 sentinels",
+    ),
+    "quorum above what a lost zone leaves": (
+        {"redis": {"sentinels": 9, "quorum": 7}},
+        "redis.quorum",
+        "is 7; it should be from 5 to 6 with 9 sentinels",
+    ),
+    "redis stops writing when a zone is gone": (
+        {"redis": {"min_replicas_to_write": 2}},
+        "redis.min_replicas_to_write",
+        "is 2; it should be at most 1 with 3 servers",
+    ),
+    "lock longer than retention": (
+        {"backup": {"retention": "35d", "lock": "40d"}},
+        "backup.lock",
+        'is "40d"; it should not be longer than retention',
+    ),
+    "bucket forgets before postgres": (
+        {"backup": {"retention": "30d"}},
+        "backup.retention",
+        'is "30d"; it should be at least 31d',
+    ),
+    "copy in the same region": (
+        {"backup": {"replica_region": "us-east-1"}},
+        "backup.replica_region",
+        "it should be another region than aws:region",
+    ),
+    "archived too rarely": (
+        {"postgres": {"archive_timeout": "10m"}},
+        "objectives.postgres.rpo",
+        "is 5m; it should be at least 600s",
+    ),
+    "failover longer than the objective": (
+        {"objectives": {"postgres": {"rto": "149s"}}},
+        "objectives.postgres.rto",
+        'is "149s"; it should be at least 150s',
+    ),
+    "replicas lag more than the objective": (
+        {"redis": {"max_lag": "11s"}},
+        "objectives.redis.rpo",
+        "is 10s; it should be at least 11s",
+    ),
+    "noticed too late": (
+        {"redis": {"down_after": "21s"}},
+        "objectives.redis.rto",
+        "is 30s; it should be at least 31s",
+    ),
+    "archive and copy add up": (
+        {"backup": {"replica_region": "us-west-2"}, "objectives": {"region": {"rpo": "19m"}}},
+        "objectives.region.rpo",
+        'is "19m"; it should be at least 1200s',
+    ),
+    "scaling upside down": (
+        {"services": {"gateway": {"replicas": {"min": 5, "max": 4}}}},
+        "services.gateway.replicas.max",
+        "is 4; it should not be below min (5)",
+    ),
+    "one path for two probes": (
+        {"services": {"gateway": {"probes": {"ready": "/up", "live": "/up"}}}},
+        "services.gateway.probes.live",
+        'is "/up"; it should differ from ready',
+    ),
+    "core with a flag": (
+        {"services": {"gateway": {"flag": "gateway"}}},
+        "services.gateway.flag",
+        'is "gateway"; it should be left out: a core service cannot be switched off',
+    ),
+    "not core and without a flag": (
+        {"services": {"news": BEST_EFFORT}},
+        "services.news.flag",
+        "is missing; it should name the feature flag",
+    ),
+    "calls itself": (
+        {"services": {"gateway": {"calls": ["gateway"]}}},
+        "services.gateway.calls[0]",
+        "it should name another service: this one is itself",
+    ),
+    "calls nobody": (
+        {"services": {"gateway": {"calls": ["replay", "nobody"]}}},
+        "services.gateway.calls[1]",
+        'is "nobody"; it should name a service of the catalogue: ai-inference,',
+    ),
+    "calls twice": (
+        {"services": {"gateway": {"calls": ["replay", "replay"]}}},
+        "services.gateway.calls[1]",
+        "it should be left out: it is in the list already",
+    ),
+    "uses twice": (
+        {"services": {"gateway": {"uses": ["redis", "redis"]}}},
+        "services.gateway.uses[1]",
+        "it should be left out: it is in the list already",
+    ),
+    "zone of another region": (
+        {"zones": ["us-east-1a", "us-east-1b", "us-west-2c"]},
+        "zones[2]",
+        'is "us-west-2c"; it should be a zone of aws:region, us-east-1, such as us-east-1a',
+    ),
+    "zone given twice": (
+        {"zones": ["us-east-1a", "us-east-1b", "us-east-1a"]},
+        "zones[2]",
+        "it should be left out: it is in the list already",
+    ),
+    "fewer replicas than zones": (
+        {
+            "zones": [f"us-east-1{letter}" for letter in "abcd"],
+            "services": {"simulation-worker": {"replicas": {"min": 4}}}
+            | {
+                name: {"replicas": {"min": 4}}
+                for name in ("simulation-engine", "ai-inference", "deck-analytics", "replay")
+            }
+            | {"leaderboards": {"replicas": {"min": 4}}},
+        },
+        "services.gateway.replicas.min",
+        "is 3; it should be at least 4, one for each zone",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_settings_that_do_not_agree_are_refused(case: str, project: Project) -> None:
+    sections, key, what = REFUSED[case]
+    project.configure(**sections)
+    (error,) = project.errors()
+    assert f": fault-tolerance:{key} " in error or f": {key} " in error
+    assert what in error
+
+
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "a single disposable instance": {
+        "protect": False,
+        "postgres": {"instances": 1, "synchronous": 0},
+    },
+    "five instances, two synchronous": {"postgres": {"instances": 5, "synchronous": 2}},
+    "five sentinels": {"redis": {"sentinels": 5, "quorum": 3}},
+    "nine sentinels, six agree": {"redis": {"sentinels": 9, "quorum": 6}},
+    "five servers, two keep up": {"redis": {"replicas": 5, "min_replicas_to_write": 2}},
+    "weekly base backups": {"postgres": {"backup_every": "7d", "retention": "28d"}},
+    "objective just kept": {"objectives": {"postgres": {"rto": "150s"}, "redis": {"rto": "15s"}}},
+    "a copy elsewhere": {"backup": {"replica_region": "us-west-2"}},
+    "a slow archive without a copy": {
+        "postgres": {"archive_timeout": "1h"},
+        "objectives": {"postgres": {"rpo": "1h"}},
+    },
+    "core calls a service that can be switched off": {
+        "services": {"news": BEST_EFFORT | {"flag": "news"}, "desk": CORE | {"calls": ["news"]}}
+    },
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_settings_that_agree_are_accepted(case: str, project: Project) -> None:
+    project.configure(**ACCEPTED[case])
+    project.settings()
+
+
+def test_a_circle_of_calls_is_told_once_with_its_members(project: Project) -> None:
+    services = {
+        "a": CORE | {"calls": ["b"]},
+        "b": CORE | {"calls": ["c"]},
+        "c": CORE | {"calls": ["a"]},
+    }
+    project.configure(services=services)
+    (error,) = project.errors()
+    assert "should be left out: it closes the circle" in error
+    assert all(f" {name} → " in error for name in "abc")
+
+
+def test_two_circles_of_calls_are_both_told(project: Project) -> None:
+    services = {
+        "a": CORE | {"calls": ["b"]},
+        "b": CORE | {"calls": ["a"]},
+        "c": CORE | {"calls": ["d"]},
+        "d": CORE | {"calls": ["c"]},
+    }
+    project.configure(services=services)
+    assert len(project.errors()) == 2

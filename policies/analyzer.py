@@ -6,6 +6,8 @@ docs/decisions/policy-analyzer.md). This one reads each resource once, and lets 
 it. To the engine nothing differs: every rule is a policy with its own name, level and thresholds.
 """
 
+# ruff: noqa: N802, ARG002, D102 - the protocol names the methods and what they are given
+
 from __future__ import annotations
 
 import os
@@ -15,9 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.json_format import MessageToDict
+import grpc  # type: ignore[import-untyped]
+from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from pulumi.runtime.proto import analyzer_pb2 as pb
 from pulumi.runtime.proto import analyzer_pb2_grpc, plugin_pb2
 
@@ -70,7 +72,7 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
 
     # What the pack is ---------------------------------------------------------------------------
 
-    def GetAnalyzerInfo(self, request: Empty, context: grpc.ServicerContext) -> pb.AnalyzerInfo:  # noqa: N802, ARG002, D102
+    def GetAnalyzerInfo(self, request: Empty, context: grpc.ServicerContext) -> pb.AnalyzerInfo:
         return pb.AnalyzerInfo(
             name=NAME,
             version=VERSION,
@@ -78,13 +80,13 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
             policies=[_describe(rule) for rule in self._rules],
         )
 
-    def GetPluginInfo(self, request: Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:  # noqa: N802, ARG002, D102
+    def GetPluginInfo(self, request: Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
         return plugin_pb2.PluginInfo(version=VERSION)
 
-    def Configure(  # noqa: N802
+    def Configure(
         self,
         request: pb.ConfigureAnalyzerRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> Empty:
         """Take levels and thresholds; the engine has held them to the schemas and names all."""
         for name, config in request.policyConfig.items():
@@ -93,25 +95,27 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
         self._arm()
         return Empty()
 
-    def ConfigureStack(  # noqa: N802, D102
+    def ConfigureStack(
         self,
-        request: pb.AnalyzerStackConfigureRequest,  # noqa: ARG002
-        context: grpc.ServicerContext,  # noqa: ARG002
+        request: pb.AnalyzerStackConfigureRequest,
+        context: grpc.ServicerContext,
     ) -> pb.AnalyzerStackConfigureResponse:
         return pb.AnalyzerStackConfigureResponse()
 
     # Judging ------------------------------------------------------------------------------------
 
-    def Analyze(self, request: pb.AnalyzeRequest, context: grpc.ServicerContext) -> pb.AnalyzeResponse:  # noqa: N802, ARG002
+    def Analyze(
+        self, request: pb.AnalyzeRequest, context: grpc.ServicerContext
+    ) -> pb.AnalyzeResponse:
         """Judge one resource before it is created, and keep it for the whole."""
         props = plain(request.properties)
         self._declared[request.urn] = props
         return self._answer(self._of_resource, [_resource(request, props)])
 
-    def AnalyzeStack(  # noqa: N802
+    def AnalyzeStack(
         self,
         request: pb.AnalyzeStackRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> pb.AnalyzeResponse:
         """Judge the resources together.
 
@@ -121,17 +125,17 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
         for each in request.resources:
             declared = self._declared.get(each.urn)
             props = plain(each.properties) if declared is None else declared
-            references = {
-                key: tuple(urns.urns) for key, urns in each.propertyDependencies.items()
-            }
+            references = {key: tuple(urns.urns) for key, urns in each.propertyDependencies.items()}
             resources.append(_resource(each, props, references))
         return self._answer(self._of_stack, resources)
 
-    def Remediate(self, request: pb.AnalyzeRequest, context: grpc.ServicerContext) -> pb.RemediateResponse:  # noqa: N802, ARG002
+    def Remediate(
+        self, request: pb.AnalyzeRequest, context: grpc.ServicerContext
+    ) -> pb.RemediateResponse:
         """Change nothing: a weakness is mended in the program, where people see it."""
         return pb.RemediateResponse()
 
-    def Cancel(self, request: Empty, context: grpc.ServicerContext) -> Empty:  # noqa: N802, ARG002, D102
+    def Cancel(self, request: Empty, context: grpc.ServicerContext) -> Empty:
         return Empty()
 
     def _answer(self, rules: Ruleset, resources: list[Resource]) -> pb.AnalyzeResponse:

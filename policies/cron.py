@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 
 DAY = 86_400
 
-_MONTHS = {
-    name: i
-    for i, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
-}
-_WEEKDAYS = {name: i for i, name in enumerate("sun mon tue wed thu fri sat".split())}
+_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, start=1)}
+_WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_WEEKDAYS = {name: number for number, name in enumerate(_WEEKDAY_NAMES)}
 _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("second", 0, 59, {}),
     ("minute", 0, 59, {}),
@@ -56,11 +56,11 @@ class Schedule:
     def longest_gap(self) -> int | None:
         """The longest time between two runs in seconds, None if it never runs."""
         first, last = self.seconds_of_day[0], self.seconds_of_day[-1]
-        within = [b - a for a, b in zip(self.seconds_of_day, self.seconds_of_day[1:], strict=False)]
+        within = [b - a for a, b in pairwise(self.seconds_of_day)]
         days = [i for i in range(_CALENDAR_DAYS) if self._runs_on(_day(i))]
         if not days:
             return None
-        between = [b - a for a, b in zip(days, days[1:], strict=False)] or [_CALENDAR_DAYS]
+        between = [b - a for a, b in pairwise(days)] or [_CALENDAR_DAYS]
         return max([max(between) * DAY + first - last, *within])
 
 
@@ -101,7 +101,9 @@ def _open(field: str) -> bool:
     return field.startswith(("*", "?"))
 
 
-def _field(field: str, name: str, lowest: int, highest: int, names: dict[str, int]) -> Iterator[int]:
+def _field(
+    field: str, name: str, lowest: int, highest: int, names: dict[str, int]
+) -> Iterator[int]:
     for part in field.split(","):
         match = re.fullmatch(r"(?:(\*|\?)|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
         if match is None:

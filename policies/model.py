@@ -34,7 +34,7 @@ class Opaque:
         raise Undecided(self.reason)
 
     __bool__ = __len__ = __iter__ = __contains__ = __getitem__ = __str__ = __format__ = _refuse
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
     __int__ = __float__ = __index__ = __add__ = __sub__ = __mul__ = _refuse
 
 

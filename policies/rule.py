@@ -172,9 +172,7 @@ class Ruleset:
             yield from self._by_kind.get(ANY, ())
 
 
-def _judge(
-    rule: Rule, resource: Resource, world: World, options: Options
-) -> Iterator[Violation]:
+def _judge(rule: Rule, resource: Resource, world: World, options: Options) -> Iterator[Violation]:
     try:
         for finding in rule.check(resource, world, {**rule.defaults, **options}):
             yield Violation(rule, resource, finding)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from policies.model import SECRET, UNKNOWN, Opaque
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import Struct, Value
+    from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-untyped]
 
 # Source of the marks: sdk/go/common/resource/properties.go and resource/plugin/rpc.go.
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
-_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+_SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a mark, not a secret
 _OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 _UNKNOWN = frozenset(
     {

@@ -300,9 +300,7 @@ class _Pods:
                 self._by_label[key, value].append(workload)
 
     def candidates(self, selector: Mapping[str, Any]) -> list[Workload]:
-        wanted = [
-            (key, text(value)) for key, value in mapping(selector, "matchLabels").items()
-        ]
+        wanted = [(key, text(value)) for key, value in mapping(selector, "matchLabels").items()]
         if not wanted:
             return self.all
         return min((self._by_label.get(pair, []) for pair in wanted), key=len)

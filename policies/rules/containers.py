@@ -41,9 +41,7 @@ _COUNTED_SCHEMA = {"type": "array", "items": {"type": "string", "enum": _COUNTED
         spec: {template: {spec: {containers: [{name: web, readinessProbe: null}]}}}
     """,
 )
-def container_readiness_probe(
-    resource: Resource, world: World, _: Options
-) -> Iterator[Finding]:
+def container_readiness_probe(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require a readiness probe of every main container."""
     for container in world.workload(resource).containers:
         yield from _without(container, "readinessProbe", "can serve")
@@ -279,7 +277,10 @@ def _unset(container: Container, kind: str, key: str) -> Finding:
     passing="""
         kind: Deployment
         metadata: {name: web}
-        spec: {template: {spec: {containers: [{name: web, image: "registry.example/web:1.4.2"}]}}}
+        spec:
+          template:
+            spec:
+              containers: [{name: web, image: "registry.example/web:1.4.2@sha256:0a1b"}]
     """,
     failing="""
         kind: Deployment
@@ -311,7 +312,10 @@ def container_image_tag(resource: Resource, world: World, _: Options) -> Iterato
     passing="""
         kind: Deployment
         metadata: {name: web}
-        spec: {template: {spec: {containers: [{name: web}]}}}
+        spec:
+          template:
+            spec:
+              containers: [{name: web, image: "registry.example/web:1.4.2@sha256:0a1b"}]
     """,
     failing="""
         kind: Deployment

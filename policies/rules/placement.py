@@ -59,12 +59,10 @@ _TERMINATION = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle
                   labelSelector: {matchLabels: {app.kubernetes.io/name: web}}
     """,
 )
-def workload_zone_spread(
-    resource: Resource, world: World, options: Options
-) -> Iterator[Finding]:
+def workload_zone_spread(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
     """Require a spread over zones of what has replicas."""
     workload = world.workload(resource)
-    if world.least_replicas(workload)[0] < 2:
+    if world.least_replicas(workload)[0] <= 1:
         return
     if _spreads(workload, ZONE, strict=bool(options["strict"])):
         return
@@ -101,7 +99,7 @@ def workload_zone_spread(
 def workload_host_spread(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require a spread over hosts, or one Pod a zone, which is one a host."""
     workload = world.workload(resource)
-    if world.least_replicas(workload)[0] < 2:
+    if world.least_replicas(workload)[0] <= 1:
         return
     if _spreads(workload, HOST, strict=False) or _apart(workload, ZONE, strict=True):
         return

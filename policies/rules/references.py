@@ -40,9 +40,9 @@ INGRESS = "networking.k8s.io/Ingress"
         spec: {selector: {app.kubernetes.io/name: web}}
     """,
     failing="""
-        $copy-of: Service/web
+        kind: Service
         metadata: {name: stray}
-        spec: {selector: {app.kubernetes.io/name: wbe}}
+        spec: {selector: {app.kubernetes.io/name: wbe}, ports: [{port: 80}]}
     """,
 )
 def service_selects(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
@@ -65,9 +65,9 @@ def service_selects(resource: Resource, world: World, _: Options) -> Iterator[Fi
         spec: {podSelector: {matchLabels: {app.kubernetes.io/name: web}}}
     """,
     failing="""
-        $copy-of: NetworkPolicy/web
+        kind: NetworkPolicy
         metadata: {name: stray}
-        spec: {podSelector: {matchLabels: {app.kubernetes.io/name: wbe}}}
+        spec: {podSelector: {matchLabels: {app.kubernetes.io/name: wbe}}, policyTypes: [Ingress]}
     """,
 )
 def network_policy_selects(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
@@ -95,7 +95,7 @@ def _picks_nothing(resource: Resource, world: World, where: str) -> Iterator[Fin
     Severity.HIGH,
     kinds=(POD_MONITOR, SERVICE_MONITOR),
     scope=Scope.STACK,
-    why="A monitor that selects nothing collects nothing, and alerts on absent metrics stay silent.",
+    why="A monitor that selects nothing collects nothing, and no alert is ever raised from it.",
     source=_MONITORS,
     remedy="Let spec.selector match the labels of the Pods (PodMonitor) or Services.",
     passing="""
@@ -138,8 +138,7 @@ def _monitored_pods(world: World, namespace: str, selector: Mapping[str, Any]) -
 
 def _monitored_services(world: World, namespace: str, selector: Mapping[str, Any]) -> bool:
     return any(
-        each.namespace == namespace and matches(selector, each.labels)
-        for each in world.of(SERVICE)
+        each.namespace == namespace and matches(selector, each.labels) for each in world.of(SERVICE)
     )
 
 
@@ -187,9 +186,7 @@ def ingress_backend_exists(resource: Resource, world: World, _: Options) -> Iter
     passing="{kind: StatefulSet, metadata: {name: redis}, spec: {serviceName: redis}}",
     failing="{kind: Service, metadata: {name: redis}, spec: {clusterIP: null}}",
 )
-def statefulset_headless_service(
-    resource: Resource, world: World, _: Options
-) -> Iterator[Finding]:
+def statefulset_headless_service(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Look for the headless Service."""
     name = text(resource.props, "spec", "serviceName")
     service = world.named(SERVICE, resource.namespace, name) if name else None
@@ -216,8 +213,9 @@ def statefulset_headless_service(
     source=f"{_CRON_JOBS}#starting-deadline",
     remedy="Set spec.startingDeadlineSeconds.",
     options={
-        "least": Option(10, {"type": "integer", "minimum": 10}, "Seconds; the controller looks "
-                        "every 10."),
+        "least": Option(
+            10, {"type": "integer", "minimum": 10}, "Seconds; the controller looks every 10."
+        ),
     },
     passing="{kind: CronJob, metadata: {name: dump}, spec: {startingDeadlineSeconds: 600}}",
     failing="{kind: CronJob, metadata: {name: dump}, spec: {startingDeadlineSeconds: null}}",

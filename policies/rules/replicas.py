@@ -81,7 +81,27 @@ def workload_rolling_update(resource: Resource, _: World, __: Options) -> Iterat
     source="https://kubernetes.io/docs/concepts/workloads/pods/#pods-and-controllers",
     remedy="Declare a Deployment, StatefulSet or Job that makes the Pod.",
     passing="{kind: Deployment, metadata: {name: web}}",
-    failing="{$pod-of: web, metadata: {name: loner}}",
+    failing="""
+        kind: Pod
+        apiVersion: v1
+        metadata: {name: loner, labels: {app.kubernetes.io/name: web}}
+        spec:
+          serviceAccountName: web
+          automountServiceAccountToken: false
+          priorityClassName: core
+          securityContext:
+            {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
+          containers:
+            - name: web
+              image: registry.example/web:1.4.2@sha256:0123
+              resources:
+                requests: {cpu: 250m, memory: 256Mi, ephemeral-storage: 256Mi}
+                limits: {cpu: "1", memory: 256Mi, ephemeral-storage: 256Mi}
+              securityContext:
+                allowPrivilegeEscalation: false
+                readOnlyRootFilesystem: true
+                capabilities: {drop: [ALL]}
+    """,
 )
 def pod_not_bare(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
     """Find Pods that no controller owns."""
@@ -107,9 +127,7 @@ def pod_not_bare(resource: Resource, _: World, __: Options) -> Iterator[Finding]
     passing="{kind: PodDisruptionBudget, metadata: {name: web}, spec: {maxUnavailable: 1}}",
     failing="{kind: PodDisruptionBudget, metadata: {name: web}, $delete: true}",
 )
-def workload_disruption_budget(
-    resource: Resource, world: World, _: Options
-) -> Iterator[Finding]:
+def workload_disruption_budget(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Find replicated workloads without a budget."""
     workload = world.workload(resource)
     replicas, _where = world.least_replicas(workload)
@@ -131,7 +149,14 @@ def workload_disruption_budget(
     source=_BUDGETS,
     remedy="Keep one PodDisruptionBudget for each Pod.",
     passing="{kind: PodDisruptionBudget, metadata: {name: web}}",
-    failing="{$copy-of: PodDisruptionBudget/web, metadata: {name: web-again}}",
+    failing="""
+        kind: PodDisruptionBudget
+        metadata: {name: web-again}
+        spec:
+          maxUnavailable: 1
+          unhealthyPodEvictionPolicy: AlwaysAllow
+          selector: {matchLabels: {app.kubernetes.io/name: web}}
+    """,
 )
 def workload_single_disruption_budget(
     resource: Resource, world: World, _: Options
@@ -169,9 +194,7 @@ def workload_single_disruption_budget(
           selector: {matchLabels: {app.kubernetes.io/name: wbe}}
     """,
 )
-def disruption_budget_selects(
-    resource: Resource, world: World, _: Options
-) -> Iterator[Finding]:
+def disruption_budget_selects(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Find budgets without Pods."""
     selector = pod_selector(resource)
     if world.selected(resource.namespace, selector):
@@ -203,9 +226,7 @@ def disruption_budget_allows_eviction(
     unavailable = at(resource.props, "spec", "maxUnavailable")
     if unavailable is not None:
         if resolved(unavailable, 100) == 0:
-            yield Finding(
-                "spec.maxUnavailable", str(unavailable), "Set spec.maxUnavailable to 1."
-            )
+            yield Finding("spec.maxUnavailable", str(unavailable), "Set spec.maxUnavailable to 1.")
         return
     available = at(resource.props, "spec", "minAvailable")
     for workload in _static(resource, world):
@@ -388,9 +409,9 @@ def autoscaler_bounds(resource: Resource, _: World, options: Options) -> Iterato
         spec: {scaleTargetRef: {kind: Deployment, name: api}}
     """,
     failing="""
-        $copy-of: HorizontalPodAutoscaler/api
+        kind: HorizontalPodAutoscaler
         metadata: {name: stray}
-        spec: {scaleTargetRef: {kind: Deployment, name: ghost}}
+        spec: {scaleTargetRef: {kind: Deployment, name: ghost}, minReplicas: 3, maxReplicas: 9}
     """,
 )
 def autoscaler_target_exists(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
@@ -415,11 +436,13 @@ def autoscaler_target_exists(resource: Resource, world: World, _: Options) -> It
     source=_AUTOSCALING,
     remedy="Keep one autoscaler for each workload.",
     passing="{kind: HorizontalPodAutoscaler, metadata: {name: api}}",
-    failing="{$copy-of: HorizontalPodAutoscaler/api, metadata: {name: api-again}}",
+    failing="""
+        kind: HorizontalPodAutoscaler
+        metadata: {name: api-again}
+        spec: {scaleTargetRef: {kind: Deployment, name: api}, minReplicas: 3, maxReplicas: 9}
+    """,
 )
-def autoscaler_single_per_target(
-    resource: Resource, world: World, _: Options
-) -> Iterator[Finding]:
+def autoscaler_single_per_target(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Find workloads with several autoscalers."""
     scalers = world.autoscalers(resource)
     if len(scalers) > 1:
@@ -439,9 +462,7 @@ def autoscaler_single_per_target(
     passing="{kind: Deployment, metadata: {name: api}, spec: {replicas: null}}",
     failing="{kind: Deployment, metadata: {name: api}, spec: {replicas: 3}}",
 )
-def workload_no_static_replicas(
-    resource: Resource, world: World, _: Options
-) -> Iterator[Finding]:
+def workload_no_static_replicas(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Find a declared size under an autoscaler."""
     replicas = number(mapping(resource.props, "spec"), "replicas")
     if replicas is not None and world.autoscalers(resource):

@@ -17,12 +17,17 @@ _SERVICE_TYPES = (
     "https://kubernetes.io/docs/concepts/services-networking/service/"
     "#publishing-services-service-types"
 )
-_BINDINGS = ("rbac.authorization.k8s.io/RoleBinding", "rbac.authorization.k8s.io/ClusterRoleBinding")
+_BINDINGS = (
+    "rbac.authorization.k8s.io/RoleBinding",
+    "rbac.authorization.k8s.io/ClusterRoleBinding",
+)
 _ROLES = ("rbac.authorization.k8s.io/Role", "rbac.authorization.k8s.io/ClusterRole")
 
 
 def _web_pod(fragment: str) -> str:
-    return f"{{kind: Deployment, metadata: {{name: web}}, spec: {{template: {{spec: {fragment}}}}}}}"
+    return (
+        f"{{kind: Deployment, metadata: {{name: web}}, spec: {{template: {{spec: {fragment}}}}}}}"
+    )
 
 
 def _web_context(fragment: str) -> str:
@@ -53,7 +58,7 @@ def container_not_privileged(resource: Resource, world: World, _: Options) -> It
     "container-no-privilege-escalation",
     Severity.HIGH,
     kinds=WORKLOADS,
-    why="A process that may gain more privileges than its parent turns a small hole into a big one.",
+    why="A process that may gain more privileges than its parent widens every hole.",
     source=_STANDARDS,
     remedy="Set securityContext.allowPrivilegeEscalation to false.",
     passing=_web_context("{allowPrivilegeEscalation: false}"),
@@ -314,7 +319,7 @@ def service_load_balancer(resource: Resource, _: World, options: Options) -> Ite
     source="https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/",
     remedy="Set metadata.namespace.",
     passing="{kind: ConfigMap, metadata: {name: redis, namespace: games}}",
-    failing="{kind: ConfigMap, apiVersion: v1, metadata: {name: stray}}",
+    failing="{kind: ConfigMap, metadata: {name: stray, namespace: default}}",
 )
 def resource_namespace(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
     """Refuse the default namespace."""

@@ -1,0 +1,368 @@
+"""AWS: buckets that keep what they hold, databases that outlive a zone and a mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from policies.model import Opaque, Resource, at, is_true, mapping, mappings, number, text
+from policies.rule import Finding, Option, Options, Scope, Severity, rule
+from policies.world import World
+
+BUCKET = "aws:s3/Bucket"
+INSTANCE = "aws:rds/Instance"
+AURORA = "aws:rds/Cluster"
+
+_VERSIONING = "aws:s3/BucketVersioning"
+_ENCRYPTION = "aws:s3/BucketServerSideEncryptionConfiguration"
+_PUBLIC_ACCESS = "aws:s3/BucketPublicAccessBlock"
+_OBJECT_LOCK = "aws:s3/BucketObjectLockConfiguration"
+_LIFECYCLE = "aws:s3/BucketLifecycleConfiguration"
+_BLOCKS = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+
+_S3 = "https://docs.aws.amazon.com/AmazonS3/latest/userguide"
+_RDS = "https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide"
+
+_BACKUPS = Option(
+    "backup",
+    {"type": "string"},
+    "Regular expression; a bucket is for backups if its name in the program, or its own, has it.",
+)
+
+
+@rule(
+    "bucket-versioning",
+    Severity.HIGH,
+    kinds=(BUCKET,),
+    scope=Scope.STACK,
+    why="Without versions, an overwrite or a deletion cannot be taken back, nor replicated.",
+    source=f"{_S3}/Versioning.html",
+    remedy="Declare a BucketVersioning with status Enabled.",
+    passing="""
+        type: aws:s3/bucketVersioning:BucketVersioning
+        name: backup
+        properties:
+          versioningConfiguration: {status: Enabled}
+    """,
+    failing="""
+        type: aws:s3/bucketVersioning:BucketVersioning
+        name: backup
+        properties:
+          versioningConfiguration: {status: Suspended}
+    """,
+)
+def bucket_versioning(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Look for versioning of the bucket."""
+    statuses = [
+        text(each.props, "versioningConfiguration", "status")
+        for each in _about(resource, _VERSIONING, world)
+    ]
+    if "Enabled" not in statuses:
+        yield Finding(
+            "BucketVersioning",
+            ", ".join(statuses) or "none for this bucket",
+            "Declare aws.s3.BucketVersioning for it with versioningConfiguration.status: Enabled.",
+        )
+
+
+@rule(
+    "bucket-encryption",
+    Severity.HIGH,
+    kinds=(BUCKET,),
+    scope=Scope.STACK,
+    why="Only with a key of one's own can access to the data be taken away from everyone at once.",
+    source=f"{_S3}/serv-side-encryption.html",
+    remedy="Declare a BucketServerSideEncryptionConfiguration with aws:kms.",
+    options={
+        "algorithms": Option(
+            ["aws:kms", "aws:kms:dsse"],
+            {"type": "array", "items": {"type": "string"}},
+            "Algorithms that are strong enough.",
+        ),
+    },
+    passing="""
+        type: aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration
+        name: backup
+        properties:
+          rules: [{applyServerSideEncryptionByDefault: {sseAlgorithm: "aws:kms"}}]
+    """,
+    failing="""
+        type: aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration
+        name: backup
+        properties:
+          rules: [{applyServerSideEncryptionByDefault: {sseAlgorithm: AES256}}]
+    """,
+)
+def bucket_encryption(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
+    """Look for the bucket's encryption."""
+    found = [
+        text(each, "applyServerSideEncryptionByDefault", "sseAlgorithm")
+        for configuration in _about(resource, _ENCRYPTION, world)
+        for each in mappings(configuration.props, "rules")
+    ]
+    if not any(each in options["algorithms"] for each in found):
+        yield Finding(
+            "BucketServerSideEncryptionConfiguration",
+            ", ".join(found) or "none for this bucket",
+            "Declare one for it with "
+            f"applyServerSideEncryptionByDefault.sseAlgorithm: {options['algorithms'][0]}.",
+        )
+
+
+@rule(
+    "bucket-public-access",
+    Severity.CRITICAL,
+    kinds=(BUCKET,),
+    scope=Scope.STACK,
+    why="One wrong policy or ACL publishes a bucket, unless all four blocks are on.",
+    source=f"{_S3}/access-control-block-public-access.html",
+    remedy="Declare a BucketPublicAccessBlock with all four blocks.",
+    passing="""
+        type: aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock
+        name: backup
+        properties: {blockPublicPolicy: true}
+    """,
+    failing="""
+        type: aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock
+        name: backup
+        properties: {blockPublicPolicy: false}
+    """,
+)
+def bucket_public_access(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Look for the four blocks."""
+    blocks = _about(resource, _PUBLIC_ACCESS, world)
+    missing = [key for key in _BLOCKS if not any(is_true(each.props, key) for each in blocks)]
+    if missing:
+        yield Finding(
+            "BucketPublicAccessBlock",
+            f"without {', '.join(missing)}" if blocks else "none for this bucket",
+            f"Declare aws.s3.BucketPublicAccessBlock for it with {', '.join(_BLOCKS)}: true.",
+        )
+
+
+@rule(
+    "bucket-object-lock",
+    Severity.CRITICAL,
+    kinds=(BUCKET,),
+    scope=Scope.STACK,
+    why="Whoever gets an administrator's key can delete the backups with all else, unless the "
+    "objects are locked.",
+    source=f"{_S3}/object-lock.html",
+    remedy="Enable object lock, with a default retention, for buckets of backups.",
+    options={
+        "backups": _BACKUPS,
+        "days": Option(1, {"type": "integer", "minimum": 1}, "That objects are locked at least."),
+    },
+    passing="""
+        type: aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration
+        name: backup
+        properties:
+          rule: {defaultRetention: {mode: COMPLIANCE, days: 7}}
+    """,
+    failing="""
+        type: aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration
+        name: backup
+        $delete: true
+    """,
+)
+def bucket_object_lock(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
+    """Look for a default retention of what holds backups."""
+    if not _holds_backups(resource, options):
+        return
+    days = [_lock_days(each) for each in _about(resource, _OBJECT_LOCK, world)]
+    if max(days, default=0) < options["days"]:
+        yield Finding(
+            "BucketObjectLockConfiguration",
+            f"a default retention of {max(days)} days" if days else "none for this bucket",
+            "Set objectLockEnabled: true on the bucket, and declare "
+            "aws.s3.BucketObjectLockConfiguration for it with rule.defaultRetention "
+            f"{{mode: COMPLIANCE, days: {options['days']} or more}}.",
+        )
+
+
+def _lock_days(configuration: Resource) -> float:
+    retention = mapping(configuration.props, "rule", "defaultRetention")
+    return (number(retention, "days") or 0) + 365 * (number(retention, "years") or 0)
+
+
+@rule(
+    "bucket-lifecycle",
+    Severity.MEDIUM,
+    kinds=(BUCKET,),
+    scope=Scope.STACK,
+    why="With versions on and nothing to expire them, a bucket of backups grows for ever; and a "
+    "replica's deletions by lifecycle are never replicated, so each needs its own.",
+    source=f"{_S3}/object-lifecycle-mgmt.html",
+    remedy="Declare a BucketLifecycleConfiguration with an enabled rule.",
+    options={"backups": _BACKUPS},
+    passing="""
+        type: aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration
+        name: backup
+        properties:
+          rules: [{id: expire, status: Enabled, noncurrentVersionExpiration: {noncurrentDays: 35}}]
+    """,
+    failing="""
+        type: aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration
+        name: backup
+        properties: {rules: [{id: expire, status: Disabled}]}
+    """,
+)
+def bucket_lifecycle(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
+    """Look for an enabled lifecycle rule of what holds backups."""
+    if not _holds_backups(resource, options):
+        return
+    enabled = any(
+        text(each, "status") == "Enabled"
+        for configuration in _about(resource, _LIFECYCLE, world)
+        for each in mappings(configuration.props, "rules")
+    )
+    if not enabled:
+        yield Finding(
+            "BucketLifecycleConfiguration",
+            "no enabled rule for this bucket",
+            "Declare aws.s3.BucketLifecycleConfiguration for it with a rule of status Enabled that "
+            "expires noncurrent versions after the retention.",
+        )
+
+
+def _holds_backups(bucket: Resource, options: Options) -> bool:
+    pattern = re.compile(options["backups"], re.IGNORECASE)
+    own = bucket.props.get("bucket")
+    return any(isinstance(name, str) and pattern.search(name) for name in (bucket.name, own))
+
+
+def _about(bucket: Resource, kind: str, world: World) -> list[Resource]:
+    """What is declared of a bucket: by reference, or by its name where that is known."""
+    referring = world.referring(kind, "bucket", bucket)
+    own = bucket.props.get("bucket")
+    named = [
+        each
+        for each in world.of(kind)
+        if isinstance(own, str) and _is(each.props.get("bucket"), own)
+    ]
+    return referring or named
+
+
+def _is(value: object, name: str) -> bool:
+    return not isinstance(value, Opaque) and value == name
+
+
+# Managed databases ------------------------------------------------------------------------------
+
+
+@rule(
+    "database-multi-az",
+    Severity.HIGH,
+    kinds=(INSTANCE,),
+    why="A database in one zone is lost with that zone.",
+    source=f"{_RDS}/Concepts.MultiAZ.html",
+    remedy="Set multiAz to true.",
+    passing="""
+        type: aws:rds/instance:Instance
+        name: orders
+        properties: {multiAz: true}
+    """,
+    failing="""
+        type: aws:rds/instance:Instance
+        name: orders
+        properties: {multiAz: false}
+    """,
+)
+def database_multi_az(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require a standby in another zone; a replica and a member of a cluster have their own."""
+    member = at(resource.props, "replicateSourceDb")
+    if not member and not is_true(resource.props, "multiAz"):
+        yield Finding("multiAz", "not true", "Set multiAz to true.")
+
+
+@rule(
+    "database-zones",
+    Severity.HIGH,
+    kinds=(AURORA,),
+    scope=Scope.STACK,
+    why="A cluster with one instance has nothing to fail over to: a new one takes minutes.",
+    source="https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/"
+    "Concepts.AuroraHighAvailability.html",
+    remedy="Declare a second aws.rds.ClusterInstance.",
+    passing="""
+        type: aws:rds/clusterInstance:ClusterInstance
+        name: stats-1
+    """,
+    failing="""
+        type: aws:rds/clusterInstance:ClusterInstance
+        name: stats-1
+        $delete: true
+    """,
+)
+def database_zones(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Count a cluster's instances; a Multi-AZ cluster (with its own storage) brings its three."""
+    if number(resource.props, "allocatedStorage"):
+        return
+    own = resource.props.get("clusterIdentifier")
+    kind = "aws:rds/ClusterInstance"
+    members = world.referring(kind, "clusterIdentifier", resource) or [
+        each
+        for each in world.of(kind)
+        if isinstance(own, str) and _is(each.props.get("clusterIdentifier"), own)
+    ]
+    if len(members) <= 1:
+        yield Finding(
+            "ClusterInstance",
+            f"{len(members)} in this cluster",
+            "Declare at least two aws.rds.ClusterInstance, in different zones.",
+        )
+
+
+@rule(
+    "database-backup-retention",
+    Severity.CRITICAL,
+    kinds=(INSTANCE, AURORA),
+    why="A retention of 0 switches backups off; one day is over before most damage is seen.",
+    source=f"{_RDS}/USER_WorkingWithAutomatedBackups.html",
+    remedy="Set backupRetentionPeriod to at least so many days as the option says.",
+    options={"days": Option(7, {"type": "integer", "minimum": 1}, "That backups are kept.")},
+    passing="""
+        type: aws:rds/instance:Instance
+        name: orders
+        properties: {backupRetentionPeriod: 14}
+    """,
+    failing="""
+        type: aws:rds/instance:Instance
+        name: orders
+        properties: {backupRetentionPeriod: 0}
+    """,
+)
+def database_backup_retention(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
+    """Compare how long backups are kept."""
+    if at(resource.props, "replicateSourceDb"):
+        return
+    days, least = number(resource.props, "backupRetentionPeriod"), options["days"]
+    if days is None or days < least:
+        found = "not set" if days is None else f"{days} days"
+        yield Finding(
+            "backupRetentionPeriod", found, f"Set backupRetentionPeriod to {least} or more."
+        )
+
+
+@rule(
+    "database-deletion-protection",
+    Severity.HIGH,
+    kinds=(INSTANCE, AURORA),
+    why="Without deletion protection, one wrong rename in a program deletes the database.",
+    source=f"{_RDS}/USER_DeleteInstance.html",
+    remedy="Set deletionProtection to true.",
+    passing="""
+        type: aws:rds/instance:Instance
+        name: orders
+        properties: {deletionProtection: true}
+    """,
+    failing="""
+        type: aws:rds/instance:Instance
+        name: orders
+        properties: {deletionProtection: false}
+    """,
+)
+def database_deletion_protection(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require the protection."""
+    if not is_true(resource.props, "deletionProtection"):
+        yield Finding("deletionProtection", "not true", "Set deletionProtection to true.")

@@ -1,0 +1,255 @@
+"""PostgreSQL as a CloudNativePG Cluster: no acknowledged write lost, and a way back in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policies.model import Resource, at, is_true, mapping, mappings, number, text
+from policies.rule import Finding, Option, Options, Scope, Severity, rule
+from policies.rules.placement import ZONE
+from policies.world import World
+
+CLUSTER = "postgresql.cnpg.io/Cluster"
+SCHEDULED_BACKUP = "postgresql.cnpg.io/ScheduledBackup"
+
+_DOCS = "https://cloudnative-pg.io/documentation/1.30"
+_REPLICATION = f"{_DOCS}/replication/#synchronous-replication"
+_BACKUP = f"{_DOCS}/backup/"
+_PLUGIN = "barman-cloud.cloudnative-pg.io"
+_ARCHIVE_TIMEOUT = 300
+"""Seconds: CloudNativePG's default for `archive_timeout`."""
+_DELAYS = {"switchoverDelay": 3600, "stopDelay": 1800}
+"""Seconds: CloudNativePG's defaults."""
+
+
+def _cluster(spec: str) -> str:
+    return f"{{kind: Cluster, metadata: {{name: postgres}}, spec: {spec}}}"
+
+
+@rule(
+    "postgres-instances",
+    Severity.HIGH,
+    kinds=(CLUSTER,),
+    why="With fewer than three instances, the loss of one leaves no standby to acknowledge "
+    "writes: they stop, or are at risk.",
+    source=f"{_DOCS}/replication/",
+    remedy="Set spec.instances to 3 or more.",
+    options={"minimum": Option(3, {"type": "integer", "minimum": 1}, "Instances at least.")},
+    passing=_cluster("{instances: 3}"),
+    failing=_cluster("{instances: 2}"),
+)
+def postgres_instances(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
+    """Count the instances."""
+    instances, minimum = _instances(resource), int(options["minimum"])
+    if instances < minimum:
+        yield Finding("spec.instances", str(instances), f"Set spec.instances to {minimum}.")
+
+
+@rule(
+    "postgres-synchronous",
+    Severity.CRITICAL,
+    kinds=(CLUSTER,),
+    why="Replication is asynchronous by default: a failover loses what was acknowledged but not "
+    "yet copied.",
+    source=_REPLICATION,
+    remedy="Set postgresql.synchronous.number to 1 or more, and below instances.",
+    passing=_cluster("{postgresql: {synchronous: {method: any, number: 1}}}"),
+    failing=_cluster("{postgresql: {synchronous: {number: 3}}}"),
+)
+def postgres_synchronous(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require synchronous standbys, but fewer than there are instances."""
+    where = "spec.postgresql.synchronous.number"
+    standbys, instances = _synchronous(resource), _instances(resource)
+    if standbys < 1:
+        yield Finding(where, str(standbys or "not set"), f"Set {where} to 1, with method: any.")
+    elif standbys >= instances:
+        yield Finding(
+            where,
+            f"{standbys} with {instances} instances, so writes stop when one is lost",
+            f"Set {where} to {max(1, instances - 2)}.",
+        )
+
+
+@rule(
+    "postgres-durability",
+    Severity.CRITICAL,
+    kinds=(CLUSTER,),
+    why="With dataDurability: preferred, writes are acknowledged without a standby whenever none "
+    "is there: just when the primary is the only copy.",
+    source=f"{_REPLICATION}-data-durability",
+    remedy="Set postgresql.synchronous.dataDurability to required.",
+    passing=_cluster("{postgresql: {synchronous: {dataDurability: required}}}"),
+    failing=_cluster("{postgresql: {synchronous: {dataDurability: preferred}}}"),
+)
+def postgres_durability(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Refuse durability that gives way; CloudNativePG's default is `required`."""
+    where = "spec.postgresql.synchronous.dataDurability"
+    durability = text(resource.props, *where.split(".")) or "required"
+    if _synchronous(resource) and durability != "required":
+        yield Finding(where, durability, f"Set {where} to required.")
+
+
+@rule(
+    "postgres-failover-quorum",
+    Severity.CRITICAL,
+    kinds=(CLUSTER,),
+    why="Only the failover quorum (R + W > N) makes sure that what is promoted has every "
+    "acknowledged write.",
+    source=f"{_DOCS}/failover/#failover-quorum-quorum-based-failover",
+    remedy="Set postgresql.synchronous.failoverQuorum to true.",
+    passing=_cluster("{postgresql: {synchronous: {failoverQuorum: true}}}"),
+    failing=_cluster("{postgresql: {synchronous: {failoverQuorum: false}}}"),
+)
+def postgres_failover_quorum(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require the quorum where there is something to fail over to."""
+    where = "spec.postgresql.synchronous.failoverQuorum"
+    on = is_true(resource.props, *where.split("."))
+    if _synchronous(resource) and _instances(resource) > 1 and not on:
+        yield Finding(where, "not true", f"Set {where} to true.")
+
+
+@rule(
+    "postgres-zone-affinity",
+    Severity.HIGH,
+    kinds=(CLUSTER,),
+    why="Preferred anti-affinity, the default, may put primary and standbys into one zone.",
+    source=f"{_DOCS}/scheduling/#pod-affinity-and-anti-affinity",
+    remedy=f"Set affinity.podAntiAffinityType to required and topologyKey to {ZONE}.",
+    passing=_cluster(f"{{affinity: {{podAntiAffinityType: required, topologyKey: {ZONE}}}}}"),
+    failing=_cluster("{affinity: {podAntiAffinityType: preferred}}"),
+)
+def postgres_zone_affinity(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require one instance a zone."""
+    affinity = mapping(resource.props, "spec", "affinity")
+    for key, wanted in {"podAntiAffinityType": "required", "topologyKey": ZONE}.items():
+        found = text(affinity, key)
+        if _instances(resource) > 1 and found != wanted:
+            where = f"spec.affinity.{key}"
+            yield Finding(where, found or "not set", f"Set {where} to {wanted}.")
+
+
+@rule(
+    "postgres-delays",
+    Severity.MEDIUM,
+    kinds=(CLUSTER,),
+    why="switchoverDelay also bounds the shutdown of the old primary in a failover: its default "
+    "of an hour is an outage of an hour.",
+    source=f"{_DOCS}/instance_manager/#shutdown-control",
+    remedy="Set switchoverDelay and stopDelay within the bounds.",
+    options={
+        "switchoverDelay": Option(300, {"type": "integer", "minimum": 1}, "Seconds at most."),
+        "stopDelay": Option(1800, {"type": "integer", "minimum": 1}, "Seconds at most."),
+    },
+    passing=_cluster("{switchoverDelay: 120, stopDelay: 180}"),
+    failing=_cluster("{switchoverDelay: null}"),
+)
+def postgres_delays(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
+    """Bound the delays."""
+    for key, default in _DELAYS.items():
+        declared = number(resource.props, "spec", key)
+        seconds, most = default if declared is None else declared, options[key]
+        if seconds > most:
+            found = f"not set ({default} s)" if declared is None else f"{seconds} s"
+            yield Finding(f"spec.{key}", found, f"Set spec.{key} to {most} or less.")
+
+
+@rule(
+    "postgres-wal-archive",
+    Severity.CRITICAL,
+    kinds=(CLUSTER,),
+    why="Without an archive of the write-ahead log, a restore goes back to the last base backup; "
+    "with one, to `archive_timeout` before the loss.",
+    source=f"{_DOCS}/wal_archiving/",
+    remedy="Let the Barman Cloud plugin archive the WAL, with archive_timeout within the RPO.",
+    options={"rpo": Option(300, {"type": "integer", "minimum": 1}, "Seconds of writes at risk.")},
+    passing=_cluster("{postgresql: {parameters: {archive_timeout: 5min}}}"),
+    failing=_cluster("{plugins: []}"),
+)
+def postgres_wal_archive(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
+    """Require an archive that is never further behind than the RPO."""
+    plugins = mappings(resource.props, "spec", "plugins")
+    if not any(is_true(each, "isWALArchiver") for each in plugins):
+        yield Finding(
+            "spec.plugins",
+            "none archives the WAL",
+            f"Add {{name: {_PLUGIN}, isWALArchiver: true, parameters: {{barmanObjectName: …}}}}.",
+        )
+        return
+    written = at(resource.props, "spec", "postgresql", "parameters", "archive_timeout")
+    timeout = _ARCHIVE_TIMEOUT if written is None else _seconds(str(written))
+    if timeout is None or not 0 < timeout <= options["rpo"]:
+        where = "spec.postgresql.parameters.archive_timeout"
+        yield Finding(
+            where, f"{written}, not within the RPO", f"Set {where} to {options['rpo']}s or less."
+        )
+
+
+@rule(
+    "postgres-scheduled-backup",
+    Severity.CRITICAL,
+    kinds=(CLUSTER,),
+    scope=Scope.STACK,
+    why="An archived log is worth nothing without a base backup to start from.",
+    source=_BACKUP,
+    remedy="Declare a ScheduledBackup for the cluster.",
+    passing="""
+        kind: ScheduledBackup
+        metadata: {name: postgres}
+        spec: {cluster: {name: postgres}}
+    """,
+    failing="{kind: ScheduledBackup, metadata: {name: postgres}, $delete: true}",
+)
+def postgres_scheduled_backup(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Look for a schedule that is not suspended."""
+    found = any(
+        each.namespace == resource.namespace
+        and text(each.props, "spec", "cluster", "name") == resource.object_name
+        and not is_true(each.props, "spec", "suspend")
+        for each in world.of(SCHEDULED_BACKUP)
+    )
+    if not found:
+        yield Finding(
+            "ScheduledBackup",
+            f"none names Cluster {resource.object_name} in namespace {resource.namespace}",
+            f"Declare a ScheduledBackup there with spec.cluster.name: {resource.object_name} and "
+            "method: plugin.",
+        )
+
+
+@rule(
+    "postgres-backup-method",
+    Severity.HIGH,
+    kinds=(SCHEDULED_BACKUP,),
+    why="The default method is the in-tree one, which CloudNativePG has deprecated.",
+    source=_BACKUP,
+    remedy="Set spec.method to plugin, or to volumeSnapshot.",
+    passing="{kind: ScheduledBackup, metadata: {name: postgres}, spec: {method: plugin}}",
+    failing="{kind: ScheduledBackup, metadata: {name: postgres}, spec: {method: null}}",
+)
+def postgres_backup_method(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Refuse the deprecated method."""
+    method = text(resource.props, "spec", "method")
+    if method not in {"plugin", "volumeSnapshot"}:
+        yield Finding(
+            "spec.method",
+            method or "not set (barmanObjectStore)",
+            "Set spec.method to plugin, with spec.pluginConfiguration.name: " + _PLUGIN + ".",
+        )
+
+
+def _instances(cluster: Resource) -> int:
+    return int(number(cluster.props, "spec", "instances") or 1)
+
+
+def _synchronous(cluster: Resource) -> int:
+    return int(number(cluster.props, "spec", "postgresql", "synchronous", "number") or 0)
+
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _seconds(written: str) -> float | None:
+    """Read a duration as PostgreSQL writes it; None if it is none."""
+    digits = written.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = _UNITS.get(written.removeprefix(digits).strip())
+    return int(digits) * unit if unit is not None and digits.isdecimal() else None

@@ -210,6 +210,18 @@ def _leaf_change(old: Plain, new: Plain, at: Path) -> dict[Path, sdk.PropertyDif
     return {at: DELETE if new is None else UPDATE}
 
 
+def value_at(plain: Plain, path: Path) -> Plain:
+    """The value at a path, None where there is none."""
+    for step in path:
+        if isinstance(plain, dict):
+            plain = plain.get(step)
+        elif isinstance(plain, list) and isinstance(step, int) and step < len(plain):
+            plain = plain[step]
+        else:
+            return None
+    return plain
+
+
 def render_path(path: Path) -> str:
     """A path in the engine's notation, e.g. `spec.ports[0]` or `data["a.b"]`."""
     text = ""
@@ -229,13 +241,19 @@ def diff_response(
     *,
     replaces: Callable[[Path], bool] = lambda _: False,
     delete_before_replace: bool = False,
+    same: Callable[[Path, Plain, Plain], bool] = lambda *_: False,
 ) -> sdk.DiffResponse:
     """The answer to `diff` for two plain property maps.
 
     `replaces` says of a changed path whether the resource must be replaced for it;
-    `delete_before_replace` counts only if one of them does.
+    `delete_before_replace` counts only if one of them does. `same` says of two values that differ
+    at a path that they mean the same.
     """
-    changes = changed_paths(old, new)
+    changes = {
+        path: kind
+        for path, kind in changed_paths(old, new).items()
+        if not same(path, value_at(old, path), value_at(new, path))
+    }
     forcing = [path for path in changes if replaces(path)]
     return sdk.DiffResponse(
         changes=bool(changes),

@@ -108,7 +108,11 @@ def diff(
         return any(steps[: len(f)] == f or f[: len(steps)] == steps for f in forcing)
 
     return diff_response(
-        old, new, replaces=replaces, delete_before_replace=_same_fixed_name(old, new)
+        old,
+        new,
+        replaces=replaces,
+        delete_before_replace=_same_fixed_name(old, new),
+        same=objects.same_quantity,
     )
 
 

@@ -13,6 +13,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 
 from local.providers.protocol import (
     UNKNOWN,
+    Path,
     Plain,
     Properties,
     ProviderError,
@@ -214,7 +215,7 @@ _ITEM_KEYS: Final[dict[str, tuple[str, ...]]] = {
 which are then theirs. All other lists are replaced as a whole."""
 
 
-def _reduce(live: Plain, want: Plain, at: tuple[str, ...]) -> Plain:
+def _reduce(live: Plain, want: Plain, at: Path) -> Plain:
     if isinstance(want, dict) and isinstance(live, dict):
         pairs = {k: _reduce(live.get(k), v, (*at, k)) for k, v in want.items()}
         return {k: v for k, v in pairs.items() if v is not None}
@@ -223,15 +224,24 @@ def _reduce(live: Plain, want: Plain, at: tuple[str, ...]) -> Plain:
     if live is None:
         # The server leaves out what is empty or false; that is no change.
         return want if want in (None, False, 0, "", [], {}) else None
-    if at[:1] != ("metadata",) and _same_quantity(live, want):
-        return want
-    return live
+    return want if same_quantity(at, live, want) else live
 
 
-def _reduce_list(live: list[Plain], want: list[Plain], at: tuple[str, ...]) -> list[Plain]:
+def same_quantity(at: Path, a: Plain, b: Plain) -> bool:
+    """Whether two scalars at a path are one quantity in the API's notation: `1000m` and `1`.
+
+    In metadata they are text.
+    """
+    if at[:1] == ("metadata",) or isinstance(a, bool) or isinstance(b, bool):
+        return False
+    first, second = _quantity(a), _quantity(b)
+    return first is not None and first == second
+
+
+def _reduce_list(live: list[Plain], want: list[Plain], at: Path) -> list[Plain]:
     if at == ("metadata", "finalizers"):
         return [item for item in want if item in live]
-    keys = _ITEM_KEYS.get(at[-1]) if at else None
+    keys = _ITEM_KEYS.get(str(at[-1])) if at else None
     if keys and all(isinstance(item, dict) for item in (*live, *want)):
         by_key = {_item_key(item, keys): item for item in live}
         pairs = [(by_key.get(_item_key(item, keys)), item) for item in want]
@@ -252,14 +262,6 @@ _SUFFIXES: Final = {
     **{s: Decimal(1000) ** i for i, s in enumerate(["", "k", "M", "G", "T", "P", "E"])},
     **{s: Decimal(1024) ** i for i, s in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], 1)},
 }
-
-
-def _same_quantity(a: Plain, b: Plain) -> bool:
-    """Whether two scalars are one quantity in the API's notation, such as `1000m` and `1`."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return False
-    first, second = _quantity(a), _quantity(b)
-    return first is not None and first == second
 
 
 def _quantity(value: Plain) -> Decimal | None:
@@ -328,7 +330,7 @@ def _select_item(item: Plain, named: Mapping[str, Any]) -> Plain:
         if kind == "v" and item == value:
             return item
         if kind == "k" and isinstance(item, dict) and value.items() <= item.items():
-            return {**{k: item[k] for k in value}, **_select(item, fields)}
+            return _select(item, fields)
     return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,37 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cluster.remove(plane)
 
 
+@dataclass(frozen=True)
+class Kubectl:
+    """The user's own hand on the cluster."""
+
+    kubeconfig: Path
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return what it prints."""
+        command = [str(tool("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """Read one object."""
+        found: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
+        return found
+
+
+@pytest.fixture(scope="session")
+def kubectl(kubeconfig: Path) -> Kubectl:
+    return Kubectl(kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def namespace(kubectl: Kubectl) -> str:
+    """A namespace that is there from the start."""
+    kubectl("create", "namespace", "tests")
+    return "tests"
+
+
 @dataclass
 class Stack:
     """One stack in the real engine, with its state in a folder of its own."""
@@ -50,15 +83,19 @@ class Stack:
     environment: dict[str, str]
 
     def preview(self, program: Program, **options: Any) -> automation.PreviewResult:
+        """Run `pulumi preview`."""
         return self.of(program).preview(color="never", **options)
 
     def up(self, program: Program, **options: Any) -> automation.UpResult:
+        """Run `pulumi up`."""
         return self.of(program).up(color="never", **options)
 
     def refresh(self, program: Program) -> automation.RefreshResult:
+        """Run `pulumi refresh`."""
         return self.of(program).refresh(color="never")
 
     def destroy(self, program: Program = lambda: None) -> automation.DestroyResult:
+        """Run `pulumi destroy`."""
         return self.of(program).destroy(color="never")
 
     def resources(self) -> dict[str, dict[str, Any]]:
@@ -68,9 +105,11 @@ class Stack:
         return {r["urn"].rpartition("::")[2]: r for r in found if r.get("custom")}
 
     def state_file(self) -> Path:
+        """Where the file backend keeps the stack."""
         return next(self.folder.glob("state/.pulumi/stacks/*/test.json"))
 
     def of(self, program: Program) -> automation.Stack:
+        """The stack as the Automation API knows it."""
         settings = automation.ProjectSettings("providers", runtime="python")
         options = automation.LocalWorkspaceOptions(
             work_dir=str(self.folder),
@@ -89,8 +128,6 @@ def stack(tmp_path: Path, kubeconfig: Path) -> Iterator[Stack]:
     (tmp_path / "state").mkdir()
     (tmp_path / "engine" / "bin").mkdir(parents=True)
     (tmp_path / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
-    import sys
-
     it = Stack(
         tmp_path,
         {

@@ -157,12 +157,12 @@ class Redis(pulumi.ComponentResource):
         own = [
             ServiceAccount(
                 f"{name}-account",
-                metadata=_metadata(name, args, "server"),
+                metadata=_metadata(name, args, "redis"),
                 automount_service_account_token=False,
                 opts=child,
             ),
             ConfigMap(
-                f"{name}-config", metadata=_metadata(name, args, "server"), data=files, opts=child
+                f"{name}-config", metadata=_metadata(name, args, "redis"), data=files, opts=child
             ),
             _secret(name, args, password, client_password, child),
         ]
@@ -170,7 +170,7 @@ class Redis(pulumi.ComponentResource):
             self._workload(name, args, group, files, own)
         metrics.pod_monitor(
             f"{name}-metrics",
-            _metadata(name, args, "server"),
+            _metadata(name, args, "redis"),
             {
                 "matchExpressions": [
                     {
@@ -215,7 +215,7 @@ class Redis(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         metadata = _metadata(group.name, args, group.role)
         service = Service(
-            f"{name}-{group.role}-service",
+            f"{group.name}-service",
             metadata=metadata,
             spec={
                 "clusterIP": "None",
@@ -227,19 +227,19 @@ class Redis(pulumi.ComponentResource):
             opts=child,
         )
         network = NetworkPolicy(
-            f"{name}-{group.role}-network",
+            f"{group.name}-network",
             metadata=metadata,
             spec=_network(name, args, group),
             opts=child,
         )
         PodDisruptionBudget(
-            f"{name}-{group.role}-disruption",
+            f"{group.name}-disruption",
             metadata=metadata,
             spec=parts.disruption_budget(parts.selector(group.name)),
             opts=child,
         )
         StatefulSet(
-            f"{name}-{group.role}",
+            f"{group.name}-servers",
             metadata=metadata,
             spec=_stateful_set(name, args, group, files),
             opts=pulumi.ResourceOptions(
@@ -254,7 +254,7 @@ class Redis(pulumi.ComponentResource):
 def _servers(name: str, settings: RedisSettings) -> _Set:
     return _Set(
         name=name,
-        role="server",
+        role="redis",
         replicas=settings.replicas,
         port=PORT,
         start="start-redis.sh",
@@ -323,7 +323,7 @@ def _secret(
     )
     return Secret(
         f"{name}-secret",
-        metadata=_metadata(name, args, "server"),
+        metadata=_metadata(name, args, "redis"),
         data={
             "password": connection.encoded(servers),
             "client-password": connection.encoded(clients),

@@ -142,6 +142,15 @@ Image = Annotated[
         )
     ),
 ]
+BucketName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,53}[a-z0-9]$"),
+    Field(
+        json_schema_extra=_expects(
+            "a bucket name of 3 to 55 lower-case letters, digits and dashes, such as games-backups"
+        )
+    ),
+]
 Path = Annotated[
     str,
     StringConstraints(pattern=r"^/\S*$"),
@@ -309,6 +318,9 @@ class BackupSettings(Model):
     """How long the bucket keeps an object; longer than any system's own retention."""
     lock: Annotated[Days, Field(le=10 * YEAR)] = 7 * DAY
     """Object lock: for so long nobody, not even an administrator, deletes a backup."""
+    bucket: BucketName | None = None
+    """Name of the bucket; none: made of prefix, stack and region. Bucket names are unique in the
+    world, so the usual one may be taken."""
     replica_region: Region | None = None
     """Another region, to which every backup is copied; none: the backups fall with the region."""
 

@@ -7,7 +7,7 @@ import sys
 
 from local import check, run
 from local.errors import LocalError
-from stacks.settings import SettingsError
+from stacks.problems import SettingsError
 
 
 def main(arguments: list[str]) -> int:

@@ -25,7 +25,7 @@ from local.inventory import Inventory
 from local.nodes import Topology
 from local.world import PROJECT, World
 from policies import report
-from stacks import settings
+from stacks import loader
 from stacks.settings import Settings
 
 READY_SECONDS = 120.0
@@ -166,7 +166,7 @@ def load(stack: str) -> Settings:
         SettingsError: naming every problem of the stack file.
         LocalError: if the stack file names a cluster, which a local run must never touch.
     """
-    wanted = settings.from_file(stack, PROJECT)
+    wanted = loader.from_file(stack, PROJECT)
     config = yaml.safe_load((PROJECT / f"stacks/Pulumi.{stack}.yaml").read_text())["config"]
     named = sorted(_CLUSTER_KEYS & config.keys())
     if named:

@@ -1,0 +1,100 @@
+"""The toolchain: found where it is, built where it is not, explained where it cannot be."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from local.errors import LocalError
+from local.toolchain import build
+from local.toolchain.build import TOOLS, Tool
+
+pytestmark = pytest.mark.unit
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of our own, and nothing on PATH but what a test puts there."""
+    monkeypatch.setenv("FT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    (tmp_path / "path").mkdir()
+    return tmp_path / "path"
+
+
+def put_on_path(folder: Path, name: str, output: str) -> Path:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho '{output}'\n")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_new_enough_tool_on_path_is_used(empty_cache: Path) -> None:
+    program = put_on_path(empty_cache, "pulumi", "v3.250.0")
+    assert build.find(TOOLS["pulumi"]) == program
+
+
+def test_an_older_tool_on_path_is_not_used(empty_cache: Path) -> None:
+    put_on_path(empty_cache, "kubectl", "Client Version: v1.32.4")
+    assert build.find(TOOLS["kubectl"]) is None
+
+
+def test_a_tool_on_path_that_says_no_version_is_not_used(empty_cache: Path) -> None:
+    put_on_path(empty_cache, "etcd", "hello")
+    assert build.find(TOOLS["etcd"]) is None
+
+
+def test_a_tool_built_before_is_found() -> None:
+    built = build._built_path(TOOLS["kwok"])
+    built.parent.mkdir(parents=True)
+    built.touch()
+    assert build.find(TOOLS["kwok"]) == built
+
+
+def test_other_linker_flags_are_another_build() -> None:
+    tool = TOOLS["kwok"]
+    other = Tool(tool.name, tool.group, tool.package, tool.version, ldflags="-s")
+    assert build._built_path(tool) != build._built_path(other)
+
+
+def test_without_go_one_sentence_says_what_to_install_and_what_works_without() -> None:
+    with pytest.raises(LocalError, match="Go 1.26 or newer is needed") as error:
+        build.ensure(["etcd"], lambda _: None)
+    assert "`pulumi up` onto a cluster of your own works" in str(error.value)
+
+
+def test_an_old_go_is_refused_like_none(empty_cache: Path) -> None:
+    put_on_path(empty_cache, "go", "go version go1.21.3 linux/amd64")
+    with pytest.raises(LocalError, match="Go 1.26 or newer is needed"):
+        build.ensure(["etcd"], lambda _: None)
+
+
+def test_a_full_disk_is_named_with_what_is_needed(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_on_path(empty_cache, "go", "go version go1.26.8 linux/amd64")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40, 2**30))
+    with pytest.raises(LocalError, match="needs 8 GiB of disk, but .* has 1.0 GiB free"):
+        build.ensure(["etcd"], lambda _: None)
+
+
+def test_a_build_that_fails_shows_the_compilers_words(empty_cache: Path) -> None:
+    go = empty_cache / "go"
+    go.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = version ] && echo go version go1.26.8 linux/amd64 && exit\n'
+        "echo undefined: frobnicate; exit 1\n"
+    )
+    go.chmod(0o755)
+    with pytest.raises(LocalError, match="could not build etcd:\nundefined: frobnicate"):
+        build.ensure(["etcd"], lambda _: None)
+
+
+def test_every_definition_comes_from_a_pinned_module() -> None:
+    pins = (build.MODULES / "crds" / "go.mod").read_text()
+    modules = {*build.USED_DEFINITIONS, *build.OTHER_DEFINITIONS, *build.STAGES}
+    assert [module for module in modules if f"\t{module} v" not in pins] == []

@@ -1,0 +1,190 @@
+"""The local control plane: what it offers, and that it mends what was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import cluster as clusters
+from local.cluster import PLANE_TOOLS, Cluster
+from local.process import is_listening, started_at
+from local.toolchain import build
+from tests.conftest import TOPOLOGY
+
+pytestmark = pytest.mark.cluster
+
+Ensure = Callable[[Cluster], None]
+
+
+@pytest.fixture(scope="module")
+def ensure(tools: dict[str, Path]) -> Ensure:
+    stages = build.stage_files(print)
+    return lambda own: (clusters.ensure(own, TOPOLOGY, tools, [], stages), None)[1]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory, ensure: Ensure) -> Iterator[Cluster]:
+    """A cluster that these tests may break."""
+    cluster = Cluster("breakable", tmp_path_factory.mktemp("breakable"))
+    try:
+        ensure(cluster)
+        yield cluster
+    finally:
+        clusters.stop(cluster)
+
+
+def config_map(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+
+
+def claim(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "zonal",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+def pod(name: str, claim_name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "containers": [{"name": "main", "image": "example.com/any:1"}],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name}}],
+        },
+    }
+
+
+def until(holds: Callable[[], bool], limit: float = 30) -> None:
+    deadline = time.monotonic() + limit
+    while not holds():
+        assert time.monotonic() < deadline, f"not so after {limit:.0f} s"
+        time.sleep(0.1)
+
+
+def test_nodes_are_ready_over_three_zones(cluster: Cluster) -> None:
+    with cluster.api() as api:
+        zones = [
+            node["metadata"]["labels"]["topology.kubernetes.io/zone"]
+            for node in api.items("/api/v1/nodes")
+            if any(
+                c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]
+            )
+        ]
+    assert sorted(zones) == sorted(2 * TOPOLOGY.zones)
+
+
+def test_the_kubeconfig_verifies_the_server(cluster: Cluster) -> None:
+    entry = json.loads(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    assert entry["certificate-authority"] == str(cluster.pki.authority)
+    assert "insecure-skip-tls-verify" not in entry
+
+
+def test_kubectl_works_with_the_kubeconfig(cluster: Cluster, tools: dict[str, Path]) -> None:
+    asked = subprocess.run(
+        [tools["kubectl"], f"--kubeconfig={cluster.kubeconfig}", "get", "nodes", "-o", "name"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(asked.stdout.splitlines()) == 2 * len(TOPOLOGY.zones)
+
+
+def test_nobody_gets_in_without_a_certificate(cluster: Cluster) -> None:
+    context = ssl.create_default_context(cafile=str(cluster.pki.authority))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{cluster.server}/api/v1/secrets", context=context)
+    assert refused.value.code == 401
+
+
+def test_secrets_do_not_lie_in_clear_on_disk(cluster: Cluster) -> None:
+    secret = {
+        **config_map("hidden"),
+        "kind": "Secret",
+        "stringData": {"password": "hunter2-in-etcd"},
+    }
+    with cluster.api() as api:
+        api.create("/api/v1/namespaces/default/secrets", secret)
+    files = [path for path in (cluster.folder / "etcd-data").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"hunter2-in-etcd" in path.read_bytes()]
+
+
+def test_a_claim_gets_a_volume_that_only_its_zone_can_use(cluster: Cluster) -> None:
+    storage = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "zonal"},
+        "provisioner": "ebs.csi.aws.com",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    namespace = "/api/v1/namespaces/default"
+    with cluster.api() as api:
+        until(lambda: bool(api.items(f"{namespace}/serviceaccounts")))
+        api.create("/apis/storage.k8s.io/v1/storageclasses", storage)
+        api.create(f"{namespace}/persistentvolumeclaims", claim("data"))
+        api.create(f"{namespace}/pods", pod("consumer", "data"))
+        until(lambda: api.get(f"{namespace}/pods/consumer")["status"]["phase"] == "Running")
+        node = api.get(f"{namespace}/pods/consumer")["spec"]["nodeName"]
+        bound = api.get(f"{namespace}/persistentvolumeclaims/data")
+        volume = api.get(f"/api/v1/persistentvolumes/{bound['spec']['volumeName']}")
+    term = volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]
+    assert bound["status"]["phase"] == "Bound"
+    assert term["values"] == [node.rsplit("-", 1)[0]]
+
+
+@pytest.mark.parametrize("part", PLANE_TOOLS)
+def test_a_killed_part_is_mended_and_nothing_is_lost(
+    own: Cluster, ensure: Ensure, part: str
+) -> None:
+    with own.api() as api:
+        api.create("/api/v1/namespaces/default/configmaps", config_map(f"before-{part}"))
+    pid = own.part(part).pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: started_at(pid) is None)
+    ensure(own)
+    with own.api() as api:
+        names = [m["name"] for m in api.metadata("/api/v1/namespaces/default/configmaps")]
+    assert f"before-{part}" in names
+
+
+def test_a_port_taken_by_somebody_else_is_chosen_anew(own: Cluster, ensure: Ensure) -> None:
+    taken = int(own.server.rsplit(":", 1)[1])
+    clusters.stop(own)
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", taken))
+        squatter.listen()
+        ensure(own)
+        with own.api() as api:
+            assert api.answers()
+        assert own.server != f"https://127.0.0.1:{taken}"
+
+
+def test_stop_leaves_no_process_and_no_port(own: Cluster, ensure: Ensure) -> None:
+    pids = [pid for pid in own.running().values() if pid is not None]
+    ports = json.loads((own.folder / "ports.json").read_text())
+    clusters.stop(own)
+    assert len(pids) == len(PLANE_TOOLS)
+    assert [pid for pid in pids if started_at(pid) is not None] == []
+    assert [port for port in ports.values() if is_listening(port)] == []
+    ensure(own)

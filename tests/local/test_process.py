@@ -1,0 +1,86 @@
+"""Processes: started once, known again by pid and start time, ended for good."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import process as processes
+from local.errors import LocalError
+from local.process import Process
+
+pytestmark = pytest.mark.unit
+
+SLEEP = [sys.executable, "-c", "import time; print('hello', flush=True); time.sleep(60)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); "
+    "time.sleep(60)",
+]
+
+
+def test_a_started_process_is_known_by_its_pid(tmp_path: Path) -> None:
+    process = Process("sleeper", tmp_path)
+    process.start(SLEEP, os.environ)
+    try:
+        pid = process.pid()
+        assert pid is not None
+        assert Path(f"/proc/{pid}").exists()
+    finally:
+        process.stop()
+
+
+def test_starting_twice_keeps_the_first(tmp_path: Path) -> None:
+    process = Process("sleeper", tmp_path)
+    process.start(SLEEP, os.environ)
+    first = process.pid()
+    process.start(SLEEP, os.environ)
+    try:
+        assert process.pid() == first
+    finally:
+        process.stop()
+
+
+def test_a_pid_that_is_somebody_elses_now_is_not_ours(tmp_path: Path) -> None:
+    process = Process("sleeper", tmp_path)
+    (tmp_path / "sleeper.pid").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))
+    assert process.pid() is None
+    process.stop()
+    assert processes.started_at(os.getpid()) is not None
+
+
+def test_stop_ends_a_process_that_ignores_the_polite_signal(tmp_path: Path) -> None:
+    process = Process("stubborn", tmp_path)
+    process.start(STUBBORN, os.environ)
+    process.wait_until(lambda: "up" in process.tail(), 10)
+    pid = process.pid()
+    process.stop(limit=0.3)
+    assert pid is not None
+    assert processes.started_at(pid) is None
+
+
+def test_a_process_that_ends_at_its_start_is_reported_with_its_log(tmp_path: Path) -> None:
+    process = Process("broken", tmp_path)
+    process.start([sys.executable, "-c", "raise SystemExit('no such setting')"], os.environ)
+    with pytest.raises(LocalError, match="broken ended at its start(.|\n)*no such setting"):
+        process.wait_until(lambda: False, 10)
+
+
+def test_a_process_that_is_never_ready_is_reported_with_its_log(tmp_path: Path) -> None:
+    process = Process("slow", tmp_path)
+    process.start(SLEEP, os.environ)
+    process.wait_until(lambda: "hello" in process.tail(), 10)
+    try:
+        with pytest.raises(LocalError, match="slow was not ready after 0 s(.|\n)*hello"):
+            process.wait_until(lambda: False, 0)
+    finally:
+        process.stop()
+
+
+def test_a_free_port_is_one_that_nobody_listens_on() -> None:
+    assert not processes.is_listening(processes.free_port())

@@ -1,0 +1,166 @@
+"""The whole platform of one stack: fault domains, data systems, and the services of the catalogue.
+
+Here the settings become arguments: who calls whom, who uses which data, and what waits for what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from components import parts
+from components.backup import Backup, BackupArgs
+from components.foundation import Foundation, FoundationArgs
+from components.parts import Client, Endpoint
+from components.postgres import Postgres, PostgresArgs
+from components.redis import Redis, RedisArgs
+from components.service import DataAccess, Service, ServiceArgs
+from stacks.settings import DataSystem, Settings
+
+
+@dataclass(frozen=True)
+class PlatformArgs:
+    """Everything that a stack file says, and the name of its stack."""
+
+    settings: Settings
+    stack: str
+
+
+class Platform(pulumi.ComponentResource):
+    """One platform. A stack has only one: its parts carry the names that runbooks know them by.
+
+    Example:
+        A program of its own::
+
+            platform = Platform("platform", PlatformArgs(settings, pulumi.get_stack()))
+            for key, value in platform.outputs.items():
+                pulumi.export(key, value)
+    """
+
+    outputs: dict[str, pulumi.Output[str]]
+    """Endpoint of each service and data system, and the bucket of the backups."""
+
+    def __init__(
+        self, name: str, args: PlatformArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("fault-tolerance:platform:Platform", name, None, opts)
+        settings = args.settings
+        foundation = Foundation(
+            f"{name}-foundation", FoundationArgs(settings), pulumi.ResourceOptions(parent=self)
+        )
+        backup = Backup(
+            f"{name}-backup",
+            BackupArgs(
+                settings=settings.backup,
+                region=settings.region,
+                stack=args.stack,
+                prefix=settings.prefix,
+                protect=settings.protect,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        postgres = self._postgres(settings, foundation, backup)
+        redis = self._redis(settings, foundation)
+        stores: dict[DataSystem, Postgres | Redis] = {
+            DataSystem.POSTGRES: postgres,
+            DataSystem.REDIS: redis,
+        }
+        services = {
+            service: self._service(settings, service, foundation, stores)
+            for service in settings.services
+        }
+        self.outputs = {
+            "backup_bucket": backup.bucket,
+            **{f"endpoint_{system}": store.endpoint for system, store in stores.items()},
+            **{
+                f"endpoint_{service.replace('-', '_')}": component.endpoint
+                for service, component in services.items()
+            },
+        }
+        self.register_outputs(self.outputs)
+
+    def _postgres(self, settings: Settings, foundation: Foundation, backup: Backup) -> Postgres:
+        return Postgres(
+            DataSystem.POSTGRES,
+            PostgresArgs(
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                settings=settings.postgres,
+                objective=settings.objectives.postgres,
+                zones=settings.zones,
+                priority_class=parts.priority_class(settings.prefix, parts.DATA),
+                storage_class=foundation.storage_class,
+                snapshot_class=foundation.snapshot_class,
+                backup_bucket=backup.bucket_name,
+                clients=_users(settings, DataSystem.POSTGRES),
+                protect=settings.protect,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
+        )
+
+    def _redis(self, settings: Settings, foundation: Foundation) -> Redis:
+        return Redis(
+            DataSystem.REDIS,
+            RedisArgs(
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                settings=settings.redis,
+                zones=settings.zones,
+                priority_class=parts.priority_class(settings.prefix, parts.DATA),
+                storage_class=foundation.storage_class,
+                clients=_users(settings, DataSystem.REDIS),
+                protect=settings.protect,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
+        )
+
+    def _service(
+        self,
+        settings: Settings,
+        service: str,
+        foundation: Foundation,
+        stores: dict[DataSystem, Postgres | Redis],
+    ) -> Service:
+        """Create a service once there is the data that it uses.
+
+        It does not wait for what it calls: that may go and come at any time, and may call back.
+        """
+        entry = settings.services[service]
+        used = {system: stores[system] for system in entry.uses}
+        return Service(
+            service,
+            ServiceArgs(
+                settings=entry,
+                namespace=parts.namespace(settings.prefix, entry.tier),
+                priority_class=parts.priority_class(settings.prefix, entry.tier),
+                calls={called: _endpoint(settings, called) for called in entry.calls},
+                uses={
+                    system: DataAccess(store.endpoints, store.environment, store.secret_name)
+                    for system, store in used.items()
+                },
+                callers=tuple(
+                    _client(settings, caller)
+                    for caller, other in settings.services.items()
+                    if service in other.calls
+                ),
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, *used.values()]),
+        )
+
+
+def _client(settings: Settings, service: str) -> Client:
+    tier = settings.services[service].tier
+    return Client(parts.namespace(settings.prefix, tier), service)
+
+
+def _endpoint(settings: Settings, service: str) -> Endpoint:
+    entry = settings.services[service]
+    return Endpoint(parts.namespace(settings.prefix, entry.tier), service, entry.port)
+
+
+def _users(settings: Settings, system: DataSystem) -> tuple[Client, ...]:
+    """The services that use a data system."""
+    return tuple(
+        _client(settings, service)
+        for service, entry in settings.services.items()
+        if system in entry.uses
+    )

@@ -1,0 +1,219 @@
+"""The platform: its parts fit together, and the settings decide who reaches whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components import parts
+from components.platform import Platform, PlatformArgs
+from stacks.settings import Settings
+from tests.components.conftest import Registered, Registry, registered_by
+
+pytestmark = pytest.mark.unit
+
+DATA = "sim-data"
+
+
+def _platform(settings: Settings, *, preview: bool = False) -> Registry:
+    return registered_by(
+        lambda: Platform("sim", PlatformArgs(settings=settings, stack="test")), preview=preview
+    )
+
+
+@pytest.fixture(scope="module")
+def platform(catalogue: Settings) -> Registry:
+    return _platform(catalogue)
+
+
+def _components(registry: Registry) -> dict[str, Registered]:
+    return {resource.name: resource for resource in registry.resources if not resource.custom}
+
+
+def _object(registry: Registry, kind: str, name: str, namespace: str) -> Registered:
+    (found,) = [
+        resource
+        for resource in registry.of(kind)
+        if resource.inputs["metadata"]["name"] == name
+        and resource.inputs["metadata"]["namespace"] == namespace
+    ]
+    return found
+
+
+def _container(registry: Registry, service: str) -> dict[str, Any]:
+    spec = registry.one("Deployment", service).inputs["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def _environment(registry: Registry, service: str) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in _container(registry, service)["env"]}
+
+
+def test_it_consists_of_foundation_backup_data_and_every_service(
+    platform: Registry, catalogue: Settings
+) -> None:
+    platform_, *rest = _components(platform).values()
+    parts_of_it = {resource.name for resource in rest if resource.parent == platform_.urn}
+    expected = {"sim-foundation", "sim-backup", "postgres", "redis", *catalogue.services}
+    assert parts_of_it == expected
+
+
+def test_every_service_lives_in_the_namespace_of_its_tier(platform: Registry) -> None:
+    where = {
+        resource.inputs["metadata"]["name"]: resource.inputs["metadata"]["namespace"]
+        for resource in platform.of("Deployment")
+    }
+    assert where == {
+        "gateway": "sim-core",
+        "engine": "sim-core",
+        "replay": "sim-standard",
+        "leaderboard": "sim-best-effort",
+    }
+
+
+def test_every_priority_in_use_is_declared(platform: Registry) -> None:
+    declared = {r.inputs["metadata"]["name"] for r in platform.of("PriorityClass")}
+    used = {
+        resource.inputs["spec"]["template"]["spec"]["priorityClassName"]
+        for kind in ("Deployment", "StatefulSet")
+        for resource in platform.of(kind)
+    }
+    assert used <= declared
+
+
+def test_every_namespace_in_use_is_declared(platform: Registry) -> None:
+    declared = {r.inputs["metadata"]["name"] for r in platform.of("Namespace")}
+    used = {
+        resource.inputs["metadata"]["namespace"]
+        for resource in platform.resources
+        if "namespace" in resource.inputs.get("metadata", {})
+    }
+    assert used == declared
+
+
+def test_a_callee_lets_in_exactly_its_callers(platform: Registry) -> None:
+    policy = _object(platform, "NetworkPolicy", "replay", "sim-standard").inputs["spec"]
+    (rule,) = policy["ingress"]
+    assert rule["from"] == [parts.peer("sim-core", parts.selector("gateway"))]
+
+
+def test_a_caller_may_reach_exactly_whom_it_calls(platform: Registry) -> None:
+    policy = _object(platform, "NetworkPolicy", "gateway", "sim-core").inputs["spec"]
+    assert [rule["to"] for rule in policy["egress"]] == [
+        [parts.peer("sim-core", parts.selector("engine"))],
+        [parts.peer("sim-standard", parts.selector("replay"))],
+    ]
+
+
+def test_a_caller_is_told_where_its_callees_are(platform: Registry) -> None:
+    assert _environment(platform, "gateway") == {
+        "ENGINE_URL": "http://engine.sim-core.svc.cluster.local:8080",
+        "REPLAY_URL": "http://replay.sim-standard.svc.cluster.local:8080",
+    }
+
+
+def test_data_systems_let_in_exactly_who_uses_them(platform: Registry) -> None:
+    policy = _object(platform, "NetworkPolicy", "redis", DATA).inputs["spec"]
+    inside = {
+        peer["podSelector"]["matchLabels"][parts.NAME_LABEL]
+        for rule in policy["ingress"]
+        for peer in rule["from"]
+        if peer.get("namespaceSelector", {}).get("matchLabels", {}).get(parts.NAMESPACE_LABEL)
+        in {"sim-core", "sim-standard", "sim-best-effort"}
+    }
+    assert inside == {"engine", "leaderboard"}
+
+
+def test_who_uses_data_may_reach_its_ports(platform: Registry) -> None:
+    policy = _object(platform, "NetworkPolicy", "engine", "sim-core").inputs["spec"]
+    reached = {rule["ports"][0]["port"] for rule in policy["egress"]}
+    assert reached == {5432, 6379, 26_379}
+
+
+@pytest.mark.parametrize(
+    ("service", "systems"),
+    [("engine", {"postgres", "redis"}), ("leaderboard", {"redis"}), ("gateway", set())],
+)
+def test_credentials_are_mounted_only_where_data_is_used(
+    platform: Registry, service: str, systems: set[str]
+) -> None:
+    mounts = {mount["name"] for mount in _container(platform, service)["volumeMounts"]}
+    assert mounts - {"tmp"} == systems
+
+
+def test_every_mounted_secret_exists_in_the_namespace_of_the_pod(platform: Registry) -> None:
+    secrets = {
+        (r.inputs["metadata"]["namespace"], r.inputs["metadata"]["name"])
+        for r in platform.of("Secret")
+    }
+    mounted = {
+        (deployment.inputs["metadata"]["namespace"], volume["secret"]["secretName"])
+        for deployment in platform.of("Deployment")
+        for volume in deployment.inputs["spec"]["template"]["spec"]["volumes"]
+        if "secret" in volume
+    }
+    assert mounted
+    assert mounted <= secrets
+
+
+def test_services_wait_for_the_data_they_use(platform: Registry) -> None:
+    components = _components(platform)
+    stateful = {r.urn for r in platform.of("StatefulSet")}
+    assert stateful & components["engine"].dependencies == stateful
+    assert not stateful & components["replay"].dependencies
+
+
+def test_everything_waits_for_its_fault_domain(platform: Registry) -> None:
+    namespaces = {r.urn for r in platform.of("Namespace")}
+    components = _components(platform)
+    for name in ("postgres", "redis", "gateway", "engine", "replay", "leaderboard"):
+        assert namespaces <= components[name].dependencies
+
+
+def test_outputs_are_flat(platform: Registry) -> None:
+    root = _components(platform)["sim"]
+    outputs = platform.outputs[root.urn]
+    assert set(outputs) == {
+        "backup_bucket",
+        "endpoint_postgres",
+        "endpoint_redis",
+        "endpoint_gateway",
+        "endpoint_engine",
+        "endpoint_replay",
+        "endpoint_leaderboard",
+    }
+    assert all(isinstance(value, str) for value in outputs.values())
+
+
+def test_no_name_is_declared_twice(platform: Registry) -> None:
+    names = [
+        (r.type, r.inputs["metadata"].get("namespace"), r.inputs["metadata"]["name"])
+        for r in platform.resources
+        if r.type.startswith("kubernetes:")
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_two_prefixes_share_no_cluster_scoped_name(catalogue: Settings) -> None:
+    scoped = []
+    for prefix in ("one", "two"):
+        registry = _platform(catalogue.model_copy(update={"prefix": prefix}))
+        scoped.append(
+            {
+                (r.kind, r.inputs["metadata"]["name"])
+                for r in registry.resources
+                if r.type.startswith("kubernetes:") and "namespace" not in r.inputs["metadata"]
+            }
+        )
+    assert scoped[0]
+    assert scoped[0].isdisjoint(scoped[1])
+
+
+def test_only_credentials_are_unknown_to_policies(catalogue: Settings) -> None:
+    registry = _platform(catalogue, preview=True)
+    unknown = set(registry.unknowns())
+    kubernetes = {r.name for r in registry.resources if r.type.startswith("kubernetes:")}
+    assert unknown & kubernetes <= {r.name for r in registry.of("Secret")}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from itertools import pairwise
 
 DAY = 86_400
@@ -47,25 +48,33 @@ class Schedule:
     either_day: bool
     """Cron's rule: a restricted day of month and day of week are alternatives."""
 
-    def _runs_on(self, day: date) -> bool:
+    def runs_on(self, day: date) -> bool:
+        """Whether it runs on that day."""
         if day.month not in self.months:
             return False
         monthly, weekly = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return (monthly or weekly) if self.either_day else (monthly and weekly)
 
-    def longest_gap(self) -> int | None:
-        """The longest time between two runs in seconds, None if it never runs."""
-        first, last = self.seconds_of_day[0], self.seconds_of_day[-1]
-        within = [b - a for a, b in pairwise(self.seconds_of_day)]
-        days = [i for i in range(_CALENDAR_DAYS) if self._runs_on(_day(i))]
-        if not days:
-            return None
-        between = [b - a for a, b in pairwise(days)] or [_CALENDAR_DAYS]
-        return max([max(between) * DAY + first - last, *within])
+
+@lru_cache(maxsize=1024)
+def longest_gap(schedule: str, *, seconds: bool = False) -> int | None:
+    """The longest time between two runs in seconds, None if it never runs.
+
+    Raises:
+        ValueError: if it is no schedule; see `parse`.
+    """
+    parsed = parse(schedule, seconds=seconds)
+    times = parsed.seconds_of_day
+    days = [number for number, day in enumerate(_calendar()) if parsed.runs_on(day)]
+    if not days:
+        return None
+    overnight = max((b - a for a, b in pairwise(days)), default=_CALENDAR_DAYS) * DAY
+    return max([overnight + times[0] - times[-1], *(b - a for a, b in pairwise(times))])
 
 
-def _day(number: int) -> date:
-    return _CALENDAR_START + timedelta(days=number)
+@lru_cache(maxsize=1)
+def _calendar() -> tuple[date, ...]:
+    return tuple(_CALENDAR_START + timedelta(days=number) for number in range(_CALENDAR_DAYS))
 
 
 def parse(schedule: str, *, seconds: bool = False) -> Schedule:

@@ -112,7 +112,7 @@ def at(value: object, *path: str | int) -> Any:  # noqa: ANN401 - any JSON value
     for key in path:
         if isinstance(value, Opaque):
             raise Undecided(value.reason)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             value = value.get(key)
         elif isinstance(value, list) and isinstance(key, int) and key < len(value):
             value = value[key]
@@ -126,7 +126,7 @@ def at(value: object, *path: str | int) -> Any:  # noqa: ANN401 - any JSON value
 def mapping(value: object, *path: str | int) -> Mapping[str, Any]:
     """The object at a path; empty where there is none."""
     found = at(value, *path)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def mappings(value: object, *path: str | int) -> list[Mapping[str, Any]]:
@@ -139,7 +139,7 @@ def numbered(value: object, *path: str | int) -> Iterator[tuple[int, Mapping[str
     for index, item in enumerate(listing(value, *path)):
         if isinstance(item, Opaque):
             raise Undecided(item.reason)
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             yield index, item
 
 

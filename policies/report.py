@@ -58,7 +58,7 @@ def record(event: PolicyEvent) -> Record:
     )
 
 
-def records(events: Iterable[PolicyEvent]) -> list[dict[str, str]]:
+def findings(events: Iterable[PolicyEvent]) -> list[dict[str, str]]:
     """Read events into plain data for JSON: what is mandatory first, then by rule and resource."""
     found = sorted(
         {record(each) for each in events},

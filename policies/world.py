@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from policies.model import (
     Opaque,
@@ -36,6 +36,10 @@ CONFIG_MAP = "core/ConfigMap"
 DISRUPTION_BUDGET = "policy/PodDisruptionBudget"
 AUTOSCALER = "autoscaling/HorizontalPodAutoscaler"
 SCALED_OBJECT = "keda.sh/ScaledObject"
+BINDINGS = (
+    "rbac.authorization.k8s.io/RoleBinding",
+    "rbac.authorization.k8s.io/ClusterRoleBinding",
+)
 NETWORK_POLICY = "networking.k8s.io/NetworkPolicy"
 
 _TEMPLATES = {
@@ -122,6 +126,17 @@ class Workload:
         return 1 if declared is None else int(declared)
 
 
+class Labelled(Protocol):
+    """Anything with labels."""
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """The labels; reading them raises `Undecided` if they cannot be read."""
+
+
+T = TypeVar("T", bound=Labelled)
+
+
 class World:
     """Resources that are declared together."""
 
@@ -133,6 +148,7 @@ class World:
             if resource.kind in _TEMPLATES
         }
         self._selecting: dict[str, _Selecting] = {}
+        self._by_value: dict[tuple[str, tuple[str, ...]], _Values] = {}
 
     @cached_property
     def _by_kind(self) -> Mapping[str, list[Resource]]:
@@ -161,9 +177,35 @@ class World:
             Undecided: if there is none, but one of that kind whose name cannot be read.
         """
         found = self._by_name.get((kind, namespace, name))
-        if found is None and any(not _readable(other) for other in self.of(kind)):
+        if found is None and kind in self._kinds_with_unread_names:
             raise Undecided(f"the name of a {kind} is not known before the update")
         return found
+
+    @cached_property
+    def _kinds_with_unread_names(self) -> frozenset[str]:
+        return frozenset(each.kind for each in self.resources if not _readable(each))
+
+    def with_value(self, kind: str, path: tuple[str, ...], value: str) -> list[Resource]:
+        """Resources of a kind that hold a text at a path.
+
+        Raises:
+            Undecided: if none does for sure, and some hold what cannot be read.
+        """
+        if (kind, path) not in self._by_value:
+            self._by_value[kind, path] = self._values(kind, path)
+        index = self._by_value[kind, path]
+        if value not in index.resources and index.undecided:
+            raise Undecided(f"{'.'.join(path)} of a {kind} is not known before the update")
+        return index.resources.get(value, [])
+
+    def _values(self, kind: str, path: tuple[str, ...]) -> _Values:
+        index = _Values()
+        for resource in self.of(kind):
+            try:
+                index.resources[text(resource.props, *path)].append(resource)
+            except Undecided:
+                index.undecided = True
+        return index
 
     def referring(self, kind: str, property_name: str, target: Resource) -> list[Resource]:
         """Resources of a kind whose property takes its value from `target`."""
@@ -219,8 +261,8 @@ class World:
         )
 
     @cached_property
-    def _pods_by_namespace(self) -> Mapping[str, _Pods]:
-        index: dict[str, _Pods] = defaultdict(_Pods)
+    def _pods_by_namespace(self) -> Mapping[str, _Labelled[Workload]]:
+        index: dict[str, _Labelled[Workload]] = defaultdict(_Labelled)
         for each in self._workloads.values():
             try:
                 namespace = each.resource.namespace
@@ -234,8 +276,30 @@ class World:
         """Whether a workload's namespace cannot be read, so that it may be anywhere."""
         return any(not _readable(each.resource) for each in self._workloads.values())
 
-    def _pods(self, namespace: str) -> _Pods:
-        return self._pods_by_namespace.get(namespace) or _Pods()
+    def _pods(self, namespace: str) -> _Labelled[Workload]:
+        return self._pods_by_namespace.get(namespace) or _Labelled()
+
+    def services(self, namespace: str, selector: Mapping[str, Any]) -> list[Resource]:
+        """Services of a namespace whose own labels a label selector picks."""
+        labelled = self._services.get(namespace) or _Labelled()
+        return [each for each in labelled.candidates(selector) if matches(selector, each.labels)]
+
+    @cached_property
+    def _services(self) -> Mapping[str, _Labelled[Resource]]:
+        index: dict[str, _Labelled[Resource]] = defaultdict(_Labelled)
+        for each in self.of(SERVICE):
+            index[each.namespace].add(each)
+        return index
+
+    @cached_property
+    def granted_accounts(self) -> frozenset[tuple[str, str]]:
+        """Namespace and name of every ServiceAccount that a role is bound to."""
+        return frozenset(
+            (text(subject, "namespace") or binding.namespace, text(subject, "name"))
+            for binding in self.of(*BINDINGS)
+            for subject in mappings(binding.props, "subjects")
+            if text(subject, "kind") == "ServiceAccount"
+        )
 
     def _reversed(self, kind: str) -> _Selecting:
         index = _Selecting()
@@ -278,32 +342,40 @@ class World:
         return least_of(lowest), f"spec.{field} of {kind} {lowest.object_name}"
 
 
-class _Pods:
-    """Workloads of one namespace, by each label of their Pods."""
+class _Labelled(Generic[T]):
+    """What carries labels in one namespace, by each of its labels."""
 
     def __init__(self) -> None:
-        self.all: list[Workload] = []
+        self.all: list[T] = []
         self.undecided = False
-        self._by_label: dict[tuple[str, str], list[Workload]] = defaultdict(list)
+        self._by_label: dict[tuple[str, str], list[T]] = defaultdict(list)
 
-    def add(self, workload: Workload) -> None:
+    def add(self, labelled: T) -> None:
         try:
-            labels = workload.labels
+            labels = labelled.labels
         except Undecided:
             self.undecided = True
             return
-        self.all.append(workload)
+        self.all.append(labelled)
         for key, value in labels.items():
             if isinstance(value, Opaque):
                 self.undecided = True
             elif isinstance(value, str):
-                self._by_label[key, value].append(workload)
+                self._by_label[key, value].append(labelled)
 
-    def candidates(self, selector: Mapping[str, Any]) -> list[Workload]:
+    def candidates(self, selector: Mapping[str, Any]) -> list[T]:
         wanted = [(key, text(value)) for key, value in mapping(selector, "matchLabels").items()]
         if not wanted:
             return self.all
         return min((self._by_label.get(pair, []) for pair in wanted), key=len)
+
+
+class _Values:
+    """Resources of one kind by the text at one path."""
+
+    def __init__(self) -> None:
+        self.resources: dict[str, list[Resource]] = defaultdict(list)
+        self.undecided = False
 
 
 class _Selecting:

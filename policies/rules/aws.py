@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from policies.model import Opaque, Resource, at, is_true, mapping, mappings, number, text
+from policies.model import Resource, at, is_true, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
 from policies.world import World
 
@@ -232,19 +232,20 @@ def _holds_backups(bucket: Resource, options: Options) -> bool:
 
 
 def _about(bucket: Resource, kind: str, world: World) -> list[Resource]:
-    """What is declared of a bucket: by reference, or by its name where that is known."""
-    referring = world.referring(kind, "bucket", bucket)
-    own = bucket.props.get("bucket")
-    named = [
-        each
-        for each in world.of(kind)
-        if isinstance(own, str) and _is(each.props.get("bucket"), own)
-    ]
-    return referring or named
+    """What is declared of a bucket."""
+    return _naming(bucket, kind, "bucket", world)
 
 
-def _is(value: object, name: str) -> bool:
-    return not isinstance(value, Opaque) and value == name
+def _naming(target: Resource, kind: str, key: str, world: World) -> list[Resource]:
+    """Resources whose property names `target`: by reference, or by its name where that is known.
+
+    A target named by the engine has no name yet; what refers to it is then known by reference.
+    """
+    referring = world.referring(kind, key, target)
+    own = target.props.get(key)
+    if referring or not isinstance(own, str):
+        return referring
+    return world.with_value(kind, (key,), own)
 
 
 # Managed databases ------------------------------------------------------------------------------
@@ -298,13 +299,7 @@ def database_zones(resource: Resource, world: World, _: Options) -> Iterator[Fin
     """Count a cluster's instances; a Multi-AZ cluster (with its own storage) brings its three."""
     if number(resource.props, "allocatedStorage"):
         return
-    own = resource.props.get("clusterIdentifier")
-    kind = "aws:rds/ClusterInstance"
-    members = world.referring(kind, "clusterIdentifier", resource) or [
-        each
-        for each in world.of(kind)
-        if isinstance(own, str) and _is(each.props.get("clusterIdentifier"), own)
-    ]
+    members = _naming(resource, "aws:rds/ClusterInstance", "clusterIdentifier", world)
     if len(members) <= 1:
         yield Finding(
             "ClusterInstance",

@@ -64,7 +64,7 @@ def backup_interval(resource: Resource, _: World, options: Options) -> Iterator[
     """Compare the longest time between two runs; `backup-schedule` tells of unreadable ones."""
     schedule = text(resource.props, "spec", "schedule")
     try:
-        gap = cron.parse(schedule, seconds=resource.kind in _SIX_FIELDS).longest_gap()
+        gap = cron.longest_gap(schedule, seconds=resource.kind in _SIX_FIELDS)
     except ValueError:
         return
     most = options["hours"]

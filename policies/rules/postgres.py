@@ -201,13 +201,13 @@ def postgres_wal_archive(resource: Resource, _: World, options: Options) -> Iter
 )
 def postgres_scheduled_backup(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Look for a schedule that is not suspended."""
-    found = any(
-        each.namespace == resource.namespace
-        and text(each.props, "spec", "cluster", "name") == resource.object_name
-        and not is_true(each.props, "spec", "suspend")
-        for each in world.of(SCHEDULED_BACKUP)
+    schedules = world.with_value(
+        SCHEDULED_BACKUP, ("spec", "cluster", "name"), resource.object_name
     )
-    if not found:
+    if not any(
+        each.namespace == resource.namespace and not is_true(each.props, "spec", "suspend")
+        for each in schedules
+    ):
         yield Finding(
             "ScheduledBackup",
             f"none names Cluster {resource.object_name} in namespace {resource.namespace}",

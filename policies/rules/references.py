@@ -14,7 +14,6 @@ from policies.world import (
     SERVICE,
     STATEFUL_SET,
     World,
-    matches,
     pod_selector,
 )
 
@@ -112,7 +111,7 @@ def _picks_nothing(resource: Resource, world: World, where: str) -> Iterator[Fin
 def monitor_selects(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Find monitors without targets."""
     selector = mapping(resource.props, "spec", "selector")
-    picked = _monitored_pods if resource.kind == POD_MONITOR else _monitored_services
+    picked = _monitored_pods if resource.kind == POD_MONITOR else World.services
     if not any(picked(world, namespace, selector) for namespace in _watched(resource, world)):
         what = "Pods" if resource.kind == POD_MONITOR else "Services"
         yield Finding(
@@ -133,12 +132,6 @@ def _watched(monitor: Resource, world: World) -> list[str]:
 def _monitored_pods(world: World, namespace: str, selector: Mapping[str, Any]) -> bool:
     return bool(world.selected(namespace, selector)) or world.selects_operator_pods(
         namespace, selector
-    )
-
-
-def _monitored_services(world: World, namespace: str, selector: Mapping[str, Any]) -> bool:
-    return any(
-        each.namespace == namespace and matches(selector, each.labels) for each in world.of(SERVICE)
     )
 
 
@@ -258,7 +251,7 @@ def cronjob_schedule(resource: Resource, _: World, __: Options) -> Iterator[Find
 def schedule_problem(schedule: str, *, seconds: bool = False) -> str:
     """What is wrong with a schedule; empty if nothing is."""
     try:
-        gap = cron.parse(schedule, seconds=seconds).longest_gap()
+        gap = cron.longest_gap(schedule, seconds=seconds)
     except ValueError as problem:
         return str(problem)
     return "" if gap is not None else "that day never comes"

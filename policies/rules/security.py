@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from policies.model import Opaque, Resource, at, is_true, mapping, mappings, number, text, texts
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
-from policies.world import NETWORK_POLICY, SERVICE, WORKLOADS, Container, Workload, World
+from policies.world import BINDINGS, NETWORK_POLICY, SERVICE, WORKLOADS, Container, Workload, World
 
 _STANDARDS = "https://kubernetes.io/docs/concepts/security/pod-security-standards/"
 _CONTEXT = "https://kubernetes.io/docs/tasks/configure-pod-container/security-context/"
@@ -16,10 +16,6 @@ _RBAC = "https://kubernetes.io/docs/concepts/security/rbac-good-practices/"
 _SERVICE_TYPES = (
     "https://kubernetes.io/docs/concepts/services-networking/service/"
     "#publishing-services-service-types"
-)
-_BINDINGS = (
-    "rbac.authorization.k8s.io/RoleBinding",
-    "rbac.authorization.k8s.io/ClusterRoleBinding",
 )
 _ROLES = ("rbac.authorization.k8s.io/Role", "rbac.authorization.k8s.io/ClusterRole")
 
@@ -406,7 +402,7 @@ def pod_no_token(resource: Resource, world: World, _: Options) -> Iterator[Findi
     if mounted is None:
         declared = world.named("core/ServiceAccount", resource.namespace, account)
         mounted = at(declared.props, "automountServiceAccountToken") if declared else None
-    if mounted is not False and not _is_bound(world, resource.namespace, account):
+    if mounted is not False and (resource.namespace, account) not in world.granted_accounts:
         where = workload.path("automountServiceAccountToken")
         found = "true" if mounted else "not set (true)"
         yield Finding(
@@ -414,16 +410,6 @@ def pod_no_token(resource: Resource, world: World, _: Options) -> Iterator[Findi
             f"{found}, but no role is bound to ServiceAccount {account}",
             f"Set {where} to false.",
         )
-
-
-def _is_bound(world: World, namespace: str, account: str) -> bool:
-    return any(
-        text(subject, "kind") == "ServiceAccount"
-        and text(subject, "name") == account
-        and (text(subject, "namespace") or binding.namespace) == namespace
-        for binding in world.of(*_BINDINGS)
-        for subject in mappings(binding.props, "subjects")
-    )
 
 
 @rule(
@@ -452,7 +438,7 @@ def role_no_wildcards(resource: Resource, _: World, __: Options) -> Iterator[Fin
 @rule(
     "binding-no-cluster-admin",
     Severity.CRITICAL,
-    kinds=_BINDINGS,
+    kinds=BINDINGS,
     why="Who holds cluster-admin can delete everything, backups' credentials included.",
     source=_RBAC,
     remedy="Bind a role with only the verbs and resources that are needed.",

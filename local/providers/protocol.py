@@ -94,7 +94,8 @@ def from_plain(plain: Plain, like: PropertyValue | None = None) -> PropertyValue
     If `like` has a secret inside a list whose length differs from the plain one, places no longer
     correspond, and the whole list is made secret.
     """
-    return _wrap(plain, like).with_secret(like is not None and like.is_secret)
+    value = _wrap(plain, like)
+    return value.with_secret(True) if like is not None and like.is_secret else value
 
 
 def _wrap(plain: Plain, like: PropertyValue | None) -> PropertyValue:

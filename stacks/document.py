@@ -115,7 +115,7 @@ class _Reading:
 
     def _value(self, node: yaml.Node, place: Place) -> object:
         if id(node) in self._seen:
-            self._report(node, place, "is a YAML alias (*): write the value out")
+            self._report(self._lines[place], place, "is a YAML alias (*): write the value out")
             return Unreadable()
         self._seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
@@ -131,13 +131,15 @@ class _Reading:
     def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, object]]:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._report(key_node, place, "has a key that is not a word")
+                self._report(_line(key_node), place, "has a key that is not a word")
                 continue
             key = key_node.value
             entry = (*place, key)
             if entry in self._lines:
                 first = self._lines[entry]
-                self._report(key_node, entry, f"is given twice, first on line {first}: keep one")
+                self._report(
+                    _line(key_node), entry, f"is given twice, first on line {first}: keep one"
+                )
                 continue
             self._lines[entry] = _line(key_node)
             yield key, self._value(value_node, entry)
@@ -145,16 +147,20 @@ class _Reading:
     def _scalar(self, node: yaml.Node, place: Place) -> object:
         known = ("null", "bool", "int", "float", "str")
         if node.tag.removeprefix("tag:yaml.org,2002:") not in known:
-            self._report(node, place, f"has the YAML tag {show(node.tag)}: leave it out")
+            self._report(
+                self._lines[place], place, f"has the YAML tag {show(node.tag)}: leave it out"
+            )
             return Unreadable()
         try:
             return self._constructor.construct_object(node)
         except (ValueError, KeyError):
-            self._report(node, place, f"has a YAML tag that does not fit {show(node.value)}")
+            self._report(
+                self._lines[place], place, f"has a YAML tag that does not fit {show(node.value)}"
+            )
             return Unreadable()
 
-    def _report(self, node: yaml.Node, place: Place, what: str) -> None:
-        self._problems.append(Problem(self._name, _line(node), spell(place), what))
+    def _report(self, line: int, place: Place, what: str) -> None:
+        self._problems.append(Problem(self._name, line, spell(place), what))
 
 
 def spell(place: Place) -> str:

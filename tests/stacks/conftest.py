@@ -1,4 +1,4 @@
-"""A project of its own for each test: stack files that can be broken, and the engine to run them."""
+"""A project of its own for each test: stack files to break, and the engine to run them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Project:
         self.write(yaml.safe_dump({"config": {**VALID, **own}}))
 
     def settings(self, stack: str = "test") -> Settings:
+        """Read the stack's file."""
         return from_file(stack, self.root)
 
     def errors(self, stack: str = "test") -> list[str]:

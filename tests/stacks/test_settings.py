@@ -119,7 +119,7 @@ def test_cpu_may_be_written_as_a_number() -> None:
 
 def test_settings_never_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Resources().cpu = "1"  # type: ignore[misc]
+        Resources().cpu = "1"
 
 
 def test_the_defaults_hold_together() -> None:

@@ -310,7 +310,9 @@ TYPES: Final[Mapping[str, RandomType]] = {
 }
 
 
-def _type(token: str) -> RandomType:
+def _type(path: str) -> RandomType:
+    """The entry of a resource's type, which the engine writes after those of its parents."""
+    token = path.rpartition("$")[2]
     try:
         return TYPES[token]
     except KeyError:

@@ -156,8 +156,9 @@ class Engine:
             self.world.stack,
             _project_name(),
             program,
-            str(self.project),
-            automation.LocalWorkspaceOptions(env_vars=self.environment, pulumi_command=runner),
+            opts=automation.LocalWorkspaceOptions(
+                work_dir=str(self.project), env_vars=self.environment, pulumi_command=runner
+            ),
         )
 
 

@@ -44,9 +44,13 @@ _UNSUPPORTED: Final = ("helm.sh", "yaml", "kustomize")
 def served_as(token: str) -> tuple[str, str]:
     """The apiVersion and kind of a type token, e.g. `kubernetes:apps/v1:Deployment`.
 
+    The SDK reads the token from the resource's URN, where those of its parents stand before it
+    (`parent:type$kubernetes:apps/v1:Deployment`).
+
     Raises:
         ProviderError: the token stands for something that is not one object of the API.
     """
+    token = token.rsplit("$", 1)[-1]
     _, module, kind = token.split(":", 2)
     group, _, version = module.rpartition("/")
     if group.split("/")[0] in _UNSUPPORTED or not group or kind.endswith("List"):

@@ -1,0 +1,285 @@
+"""Redis: what keeps a majority of its servers apart, up, reachable and in agreement."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import parts
+from components.parts import Client
+from components.redis import Redis, RedisArgs
+from stacks.settings import RedisSettings
+from tests.components.conftest import Registry, Secret, registered_by
+
+pytestmark = pytest.mark.unit
+
+ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
+SETTINGS = RedisSettings()
+SETS = pytest.mark.parametrize("name", ["cache", "cache-sentinel"])
+
+
+def _args(**changes: Any) -> RedisArgs:
+    usual: dict[str, Any] = {
+        "namespace": "sim-data",
+        "settings": SETTINGS,
+        "zones": ZONES,
+        "priority_class": "sim-data",
+        "storage_class": "gp3",
+        "clients": (Client("sim-core", "engine"), Client("sim-core", "gateway")),
+        "protect": True,
+    }
+    return RedisArgs(**{**usual, **changes})
+
+
+@cache
+def _redis(settings: RedisSettings = SETTINGS, protect: bool = True) -> Registry:
+    return registered_by(lambda: Redis("cache", _args(settings=settings, protect=protect)))
+
+
+def _spec(registry: Registry, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = registry.one("StatefulSet", name).inputs["spec"]
+    return spec
+
+
+def _pod(registry: Registry, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = _spec(registry, name)["template"]["spec"]
+    return spec
+
+
+def _server(registry: Registry, name: str) -> dict[str, Any]:
+    container: dict[str, Any] = _pod(registry, name)["containers"][0]
+    return container
+
+
+def _environment(registry: Registry, name: str) -> dict[str, str]:
+    variables = _server(registry, name)["env"]
+    return {item["name"]: item["value"] for item in variables if "value" in item}
+
+
+def _directives(registry: Registry, file: str) -> dict[str, str]:
+    text: str = registry.one("ConfigMap", "cache").inputs["data"][file]
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return dict(line.rsplit(" ", 1) for line in lines)
+
+
+def test_example_of_the_docstring_runs() -> None:
+    def program() -> None:
+        Redis(
+            "cache",
+            RedisArgs(
+                namespace="games-data",
+                settings=RedisSettings(),
+                zones=ZONES,
+                priority_class="games-data",
+                storage_class="gp3",
+                clients=(Client("games-core", "gateway"),),
+                protect=True,
+            ),
+        )
+
+    assert len(registered_by(program).of("StatefulSet")) == 2
+
+
+def test_servers_and_sentinels_are_as_many_as_the_settings_say() -> None:
+    redis = _redis(settings=RedisSettings(replicas=4, sentinels=5, quorum=3))
+    assert _spec(redis, "cache")["replicas"] == 4
+    assert _spec(redis, "cache-sentinel")["replicas"] == 5
+    assert _environment(redis, "cache-sentinel")["REDIS_QUORUM"] == "3"
+
+
+def test_settings_reach_the_configuration() -> None:
+    settings = RedisSettings(memory="1Gi", eviction="volatile-ttl", max_lag=7, down_after=3)
+    redis = _redis(settings=settings)
+    servers = _directives(redis, "redis.conf")
+    assert servers["maxmemory"] == str(int(2**30 * 0.6))
+    assert servers["maxmemory-policy"] == "volatile-ttl"
+    assert servers["min-replicas-max-lag"] == "7"
+    assert _directives(redis, "sentinel.conf")["sentinel down-after-milliseconds cache"] == "3000"
+
+
+def test_memory_leaves_room_for_what_a_fork_copies() -> None:
+    limit = parts.size_in_bytes(_server(_redis(), "cache")["resources"]["limits"]["memory"])
+    assert int(_directives(_redis(), "redis.conf")["maxmemory"]) < 0.7 * limit
+
+
+def test_every_write_is_logged_and_needs_a_replica() -> None:
+    directives = _directives(_redis(), "redis.conf")
+    assert directives["appendonly"] == "yes"
+    assert directives["min-replicas-to-write"] == "1"
+
+
+@SETS
+def test_no_two_share_a_zone_or_a_host(name: str) -> None:
+    affinity = _pod(_redis(), name)["affinity"]["podAntiAffinity"]
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert {term["topologyKey"] for term in terms} == {parts.ZONE, parts.HOST}
+    assert all(term["labelSelector"]["matchLabels"] == parts.selector(name) for term in terms)
+
+
+def test_more_servers_than_zones_can_all_be_placed() -> None:
+    pod = _pod(_redis(settings=RedisSettings(sentinels=5, quorum=3)), "cache-sentinel")
+    terms = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert [term["topologyKey"] for term in terms] == [parts.HOST]
+    strict = [c for c in pod["topologySpreadConstraints"] if c["topologyKey"] == parts.ZONE]
+    assert strict[0]["whenUnsatisfiable"] == "DoNotSchedule"
+
+
+@SETS
+def test_all_start_together(name: str) -> None:
+    assert _spec(_redis(), name)["podManagementPolicy"] == "Parallel"
+
+
+@SETS
+def test_names_resolve_before_readiness(name: str) -> None:
+    service = _redis().one("Service", name).inputs["spec"]
+    assert service["publishNotReadyAddresses"]
+    assert service["clusterIP"] == "None"
+    assert _spec(_redis(), name)["serviceName"] == name
+
+
+@SETS
+def test_at_most_one_is_evicted_at_a_time(name: str) -> None:
+    budget = _redis().one("PodDisruptionBudget", name).inputs["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"] == parts.selector(name)
+
+
+@SETS
+def test_a_silent_node_is_left_soon(name: str) -> None:
+    for toleration in _pod(_redis(), name)["tolerations"]:
+        assert toleration["tolerationSeconds"] <= 30
+
+
+@SETS
+def test_probes_differ(name: str) -> None:
+    for container in _pod(_redis(), name)["containers"]:
+        probes = [{**container[p], "periodSeconds": 0, "failureThreshold": 0} for p in _PROBES]
+        assert probes[0] != probes[1]
+
+
+_PROBES = ("livenessProbe", "readinessProbe")
+
+
+@SETS
+def test_state_is_on_a_volume_that_outlives_the_set(name: str) -> None:
+    spec = _spec(_redis(), name)
+    assert spec["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "gp3"
+    assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
+
+
+@SETS
+@pytest.mark.parametrize("protect", [True, False])
+def test_protection_follows_the_settings(name: str, protect: bool) -> None:
+    servers = _redis(protect=protect).one("StatefulSet", name)
+    assert (servers.protect, servers.retain_on_delete) == (protect, protect)
+
+
+@SETS
+def test_a_changed_setting_replaces_the_pods(name: str) -> None:
+    before, after = (
+        _spec(_redis(settings=RedisSettings(max_lag=lag)), name)["template"]["metadata"]
+        for lag in (5, 6)
+    )
+    assert before["annotations"] != after["annotations"]
+
+
+@SETS
+def test_scripts_know_every_server_by_its_own_name(name: str) -> None:
+    environment = _environment(_redis(), name)
+    assert environment["REDIS_HOST"] == f"$(POD_NAME).{name}.sim-data.svc.cluster.local"
+    assert environment["REDIS_SERVERS"].split()[0] == (
+        "cache-0.cache.sim-data.svc.cluster.local:6379"
+    )
+    assert len(environment["REDIS_SENTINELS"].split()) == 3
+
+
+def test_the_master_hands_over_before_it_stops() -> None:
+    redis = _redis()
+    command = _server(redis, "cache")["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == ["sh", "/etc/redis/stop-redis.sh"]
+    assert "lifecycle" not in _server(redis, "cache-sentinel")
+
+
+def test_every_script_that_pods_run_is_in_the_config_map() -> None:
+    redis = _redis()
+    files = redis.one("ConfigMap", "cache").inputs["data"]
+    for name in ("cache", "cache-sentinel"):
+        container = _server(redis, name)
+        commands = [container["command"], *(container[p]["exec"]["command"] for p in _PROBES)]
+        assert {Path(command[1]).name for command in commands} <= files.keys()
+
+
+def test_passwords_are_secret_and_only_in_files() -> None:
+    redis = _redis()
+    assert all(isinstance(secret.inputs["data"], Secret) for secret in redis.of("Secret"))
+    elsewhere = [r.inputs for r in redis.resources if r.kind not in {"Secret", "RandomPassword"}]
+    assert "generated" not in json.dumps(elsewhere)
+
+
+def test_clients_get_their_own_user_and_no_more() -> None:
+    credentials = _redis().one("Secret", "cache-client")
+    assert credentials.inputs["metadata"]["namespace"] == "sim-core"
+    assert credentials.manifest["data"].keys() == {"username", "password"}
+
+
+def test_clients_learn_the_sentinels_and_the_masters_name() -> None:
+    published = _redis().one("ConfigMap", "cache-client").inputs
+    assert published["metadata"]["namespace"] == "sim-core"
+    assert published["data"]["REDIS_MASTER_NAME"] == "cache"
+    assert published["data"]["REDIS_SENTINELS"].split(",")[2] == (
+        "cache-sentinel-2.cache-sentinel.sim-data.svc.cluster.local:26379"
+    )
+
+
+@SETS
+def test_only_clients_family_and_prometheus_come_in(name: str) -> None:
+    policy = _redis().one("NetworkPolicy", name).inputs["spec"]
+    service, monitoring = policy["ingress"]
+    names = [p["podSelector"]["matchLabels"][parts.NAME_LABEL] for p in service["from"]]
+    assert names == ["cache", "cache-sentinel", "engine", "gateway"]
+    assert monitoring["from"] == [parts.peer("monitoring")]
+
+
+@SETS
+def test_they_go_out_to_their_family_alone(name: str) -> None:
+    policy = _redis().one("NetworkPolicy", name).inputs["spec"]
+    targets = [
+        (rule["to"][0]["podSelector"]["matchLabels"][parts.NAME_LABEL], rule["ports"][0]["port"])
+        for rule in policy["egress"]
+    ]
+    assert targets == [("cache", 6379), ("cache-sentinel", 26379)]
+    assert all("namespaceSelector" not in rule["to"][0] for rule in policy["egress"])
+
+
+def test_metrics_of_both_sets_are_read() -> None:
+    monitor = _redis().one("PodMonitor", "cache").inputs["spec"]
+    assert monitor["selector"]["matchExpressions"][0]["values"] == ["cache", "cache-sentinel"]
+
+
+def test_no_token_of_the_api_server_is_in_the_pods() -> None:
+    redis = _redis()
+    assert not redis.one("ServiceAccount").inputs["automountServiceAccountToken"]
+    for name in ("cache", "cache-sentinel"):
+        assert not _pod(redis, name)["automountServiceAccountToken"]
+
+
+def test_two_zones_are_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^redis: zones is us-east-1a, us-east-1b, but .* 3 or"):
+        _args(zones=ZONES[:2])
+
+
+def test_scripts_are_clean() -> None:
+    """Where shellcheck is not installed, the shell's own parser must do."""
+    folder = Path(__file__).parents[2]
+    scripts = sorted(str(path) for path in folder.glob("components/redis_files/*.sh"))
+    shellcheck = shutil.which("shellcheck")
+    checks = [[shellcheck, "-x", *scripts]] if shellcheck else [["sh", "-n", s] for s in scripts]
+    for check in checks:
+        done = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 from local.process import Process
 
 HOST = "127.0.0.1"
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 """Longest wait for readiness: 2 s of start on an idle machine, and the journal's length."""
 ANSWER_SECONDS = 5.0
 
@@ -38,15 +38,10 @@ class Endpoint:
         }
 
 
-def ensure(folder: Path) -> Endpoint:
-    """The endpoint of this folder, started if it does not run.
-
-    Raises:
-        LocalError: when it does not get ready; the end of its log is in the text.
-    """
+def start(folder: Path) -> None:
+    """Start the endpoint of this folder if it does not run, without waiting until it is ready."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    process = _process(folder)
-    process.start(
+    _process(folder).start(
         [sys.executable, "-m", "local.aws_server", str(folder)],
         {
             **os.environ,
@@ -55,7 +50,16 @@ def ensure(folder: Path) -> Endpoint:
             "PYTHONPATH": str(_PROJECT),
         },
     )
-    process.wait_until(lambda: status(folder) is not None, READY_SECONDS)
+
+
+def ensure(folder: Path) -> Endpoint:
+    """The endpoint of this folder, started if it does not run.
+
+    Raises:
+        LocalError: when it does not get ready; the end of its log is in the text.
+    """
+    start(folder)
+    _process(folder).wait_until(lambda: status(folder) is not None, READY_SECONDS)
     return Endpoint(_url(folder))
 
 

@@ -24,12 +24,20 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
+import moto.kms.models
+import moto.s3.models
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.core.responses import ActionResult
+from moto.iam.models import iam_backends
+from moto.kms.utils import MASTER_KEY_LEN
 from moto.moto_api._internal import mock_random
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.s3.exceptions import ReplicationConfigurationNotFoundError
+from moto.s3.responses import S3Response
 from werkzeug.datastructures import Headers
 from werkzeug.serving import make_server
 from werkzeug.test import run_wsgi_app
@@ -39,10 +47,13 @@ StartResponse: TypeAlias = Callable[[str, list[tuple[str, str]]], object]
 Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 Answer: TypeAlias = tuple[Iterable[bytes], str, Headers]
 
+log = logging.getLogger("aws")
+
 HOST = "127.0.0.1"
 READY_PATH = "/_ready"
 _LENGTHS = struct.Struct(">II")
 _SEED_BITS = 64
+_UPLOAD_ID_LENGTH = 48
 _FIRST_ERROR = 400
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
 _READING_ACTIONS = ("Get", "List", "Describe", "Head", "Encrypt", "Decrypt", "GenerateDataKey")
@@ -86,7 +97,9 @@ class Server:
         self._journal = journal
         self._lock = threading.Lock()
         for head, body in journal.requests():
-            self._answer({**head, "wsgi.errors": sys.stderr}, body, head["seed"])
+            _, status, _ = self._answer({**head, "wsgi.errors": sys.stderr}, body, head["seed"])
+            if int(status[:3]) >= _FIRST_ERROR:
+                log.error("not as before: %s %s: %s", *_request_line(head), status)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (WSGI)."""
@@ -108,6 +121,11 @@ class Server:
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         return run_wsgi_app(self._application, environ, buffered=True)
+
+
+def _request_line(head: Environ) -> tuple[str, str]:
+    action = head.get("HTTP_X_AMZ_TARGET") or head["PATH_INFO"]
+    return head["REQUEST_METHOD"], action
 
 
 def _body(environ: Environ) -> bytes:
@@ -140,11 +158,41 @@ def _listen(preferred: int) -> socket.socket:
         return socket.create_server((HOST, 0))
 
 
+def _get_bucket_replication(self: S3Response) -> object:
+    """What moto keeps of a bucket's replication: its own answer leaves out half of every rule."""
+    self.data["Action"] = "GetBucketReplication"
+    found = self.backend.get_bucket_replication(self.bucket_name)
+    if not found:
+        raise ReplicationConfigurationNotFoundError(bucket_name=self.bucket_name)
+    configuration = {"Role": found["Role"], "Rules": found["Rule"]}
+    return self.serialized(ActionResult({"ReplicationConfiguration": configuration}))
+
+
+def _draw_from_the_seed() -> None:
+    """Have key material and upload ids drawn from the seed too: moto asks the system for them.
+
+    IAM draws ids for AWS's own policies when it is first used, which must not happen in the midst
+    of a request.
+    """
+    start_upload = moto.s3.models.FakeMultipart.__init__
+
+    def start_seeded_upload(it: moto.s3.models.FakeMultipart, *args: Any, **named: Any) -> None:  # noqa: ANN401
+        start_upload(it, *args, **named)
+        it.id = mock_random.get_random_string(_UPLOAD_ID_LENGTH)
+
+    def make_seeded_key() -> bytes:
+        return mock_random.randbytes(MASTER_KEY_LEN)
+
+    setattr(moto.s3.models.FakeMultipart, "__init__", start_seeded_upload)  # noqa: B010
+    setattr(moto.kms.models, "generate_master_key", make_seeded_key)  # noqa: B010
+    iam_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+
 def main(folder: Path) -> None:
     """Serve until killed; `port` is written once every request would be answered."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    # moto draws most ids from `mock_random`, and key material and upload ids from here.
-    os.urandom = mock_random.randbytes
+    _draw_from_the_seed()
+    setattr(S3Response, "get_bucket_replication", _get_bucket_replication)  # noqa: B010
     server = Server(DomainDispatcherApplication(create_backend_app), Journal(folder / "journal"))
     port_file = folder / "port"
     listener = _listen(int(port_file.read_text()) if port_file.exists() else 0)

@@ -102,7 +102,7 @@ def same(wanted: Any, actual: Any) -> bool:  # noqa: ANN401 - any JSON value
 def _blank(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     if isinstance(value, dict):
         return all(map(_blank, value.values()))
-    return value is None or value is False or value in ("", [])
+    return value in (None, False, 0, "", [])
 
 
 def _same_thing(one: str, other: str) -> bool:

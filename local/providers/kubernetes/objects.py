@@ -141,10 +141,11 @@ def _rename_keys(plain: Plain) -> Plain:
 def outputs(live: Object, inputs: Mapping[str, PropertyValue], manager: str) -> Properties:
     """The live object as the resource's outputs, secret wherever the inputs are.
 
-    A Secret's data is secret whether declared so or not.
+    A Secret's data is secret whether declared so or not. `managedFields`, the server's own books
+    and half of every object, is left out of the state.
     """
-    sdk_names = _to_sdk_names(live)
-    result = from_plain_map(sdk_names, like=inputs)
+    metadata = {k: v for k, v in live["metadata"].items() if k != "managedFields"}
+    result = from_plain_map(_to_sdk_names({**live, "metadata": metadata}), like=inputs)
     if is_secret(live):
         _hide_data(result)
     result["__initialApiVersion"] = PropertyValue(str(live.get("apiVersion", "")))

@@ -85,6 +85,23 @@ def test_created_object_has_the_real_plugins_id_and_outputs(stack: Stack, name: 
     assert saved["outputs"]["metadata"]["uid"]
 
 
+def test_typed_sdk_works_unchanged(stack: Stack, name: str) -> None:
+    def program() -> None:
+        from pulumi_kubernetes.core.v1 import ConfigMap, Service  # noqa: PLC0415 - slow to import
+
+        service = Service(
+            "service",
+            metadata={"name": name, "namespace": "tests"},
+            spec={"cluster_ip": "None", "ports": [{"port": 80, "target_port": "http"}]},
+        )
+        found = service.spec.apply(lambda spec: str(spec.ports[0].target_port))
+        ConfigMap("found", metadata={"name": name, "namespace": "tests"}, data={"port": found})
+
+    stack.preview(program)
+    stack.up(program)
+    assert stack.resources()["found"]["outputs"]["data"] == {"port": "http"}
+
+
 def test_generated_name_stays_over_updates(stack: Stack) -> None:
     def program(value: str) -> Program:
         properties = {"metadata": {"labels": {"l": value}}}

@@ -32,7 +32,7 @@ NAMESPACE = f"{PREFIX}-data"
 def _program(settings: Settings) -> None:
     foundation = Foundation(PREFIX, FoundationArgs(settings))
     after = pulumi.ResourceOptions(depends_on=[foundation])
-    surroundings = {
+    surroundings: dict[str, Any] = {
         "namespace": NAMESPACE,
         "zones": settings.zones,
         "priority_class": parts.priority_class(PREFIX, parts.DATA),

@@ -14,7 +14,7 @@ import pytest
 from components import parts
 from components.parts import Client
 from components.redis import Redis, RedisArgs
-from stacks.settings import RedisSettings
+from stacks.settings import Eviction, RedisSettings
 from tests.components.conftest import Registry, Secret, registered_by
 
 pytestmark = pytest.mark.unit
@@ -94,7 +94,7 @@ def test_servers_and_sentinels_are_as_many_as_the_settings_say() -> None:
 
 
 def test_settings_reach_the_configuration() -> None:
-    settings = RedisSettings(memory="1Gi", eviction="volatile-ttl", max_lag=7, down_after=3)
+    settings = RedisSettings(memory="1Gi", eviction=Eviction.VOLATILE_TTL, max_lag=7, down_after=3)
     redis = _redis(settings=settings)
     servers = _directives(redis, "redis.conf")
     assert servers["maxmemory"] == str(int(2**30 * 0.6))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
@@ -40,32 +40,35 @@ def rendered_files() -> dict[str, str]:
     return files
 
 
+@dataclass(frozen=True)
+class Started:
+    """The servers, and what their very first start came to."""
+
+    servers: Servers
+    first_master: int
+    """Ordinal."""
+
+
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     folder = tmp_path_factory.mktemp("redis")
     all_servers = servers(folder, rendered_files(), ensure_redis(print))
     try:
-        yield all_servers
+        all_servers.whole()
+        yield Started(all_servers, all_servers.data.index(all_servers.master))
     finally:
         all_servers.kill()
 
 
 @pytest.fixture
-def redis(started: Servers) -> Servers:
+def redis(started: Started) -> Servers:
     """All of them running and ready, whatever the test before did to them."""
-    started.whole()
-    return started
+    started.servers.whole()
+    return started.servers
 
 
-def test_the_first_start_makes_ordinal_0_the_master(
-    tmp_path: Path,
-) -> None:
-    redis = servers(tmp_path, rendered_files(), ensure_redis(print))
-    try:
-        redis.whole()
-        assert redis.master is redis.data[0]
-    finally:
-        redis.kill()
+def test_the_first_start_makes_ordinal_0_the_master(started: Started) -> None:
+    assert started.first_master == 0
 
 
 def test_the_settings_reach_the_servers(redis: Servers) -> None:

@@ -8,6 +8,7 @@ rule can neither guess what it is nor print it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -164,9 +165,11 @@ def text(value: object, *path: str | int) -> str:
 
 
 def number(value: object, *path: str | int) -> float | None:
-    """The number at a path; a boolean is none."""
+    """The number at a path; a boolean is none, nor is what is not finite."""
     found = at(value, *path)
-    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        return None
+    return found
 
 
 def is_true(value: object, *path: str | int) -> bool:

@@ -17,6 +17,7 @@ from policies.model import (
     Opaque,
     Resource,
     Undecided,
+    at,
     listing,
     mapping,
     mappings,
@@ -242,14 +243,17 @@ class World:
         """Resources of a kind (by ``spec.selector`` or ``podSelector``) that pick the workload.
 
         Raises:
-            Undecided: if none does for sure, and some selectors cannot be read.
+            Undecided: if none does for sure, and a selector or the labels cannot be read.
         """
         if kind not in self._selecting:
             self._selecting[kind] = self._reversed(kind)
         index = self._selecting[kind]
         found = index.by_workload.get(workload.resource.urn, [])
-        if not found and index.undecided:
-            raise Undecided(f"the selector of a {kind} is not known before the update")
+        if not found:
+            for label in workload.labels:
+                at(workload.labels, label)
+            if index.undecided:
+                raise Undecided(f"the selector of a {kind} is not known before the update")
         return found
 
     def selects_operator_pods(self, namespace: str, selector: Mapping[str, Any]) -> bool:
@@ -316,19 +320,26 @@ class World:
     # Scaling ------------------------------------------------------------------------------------
 
     def autoscalers(self, workload: Resource) -> list[Resource]:
-        """Autoscalers, Kubernetes' or KEDA's, that set the workload's replicas."""
+        """Autoscalers, Kubernetes' or KEDA's, that set the workload's replicas.
+
+        Raises:
+            Undecided: if none does for sure, and some targets cannot be read.
+        """
         key = (workload.kind.rpartition("/")[2], workload.namespace, workload.object_name)
-        return self._by_target.get(key, [])
+        index = self._scalers
+        if key not in index.by_target and index.undecided:
+            raise Undecided("the target of an autoscaler is not known before the update")
+        return index.by_target.get(key, [])
 
     @cached_property
-    def _by_target(self) -> Mapping[tuple[str, str, str], list[Resource]]:
-        index: dict[tuple[str, str, str], list[Resource]] = defaultdict(list)
+    def _scalers(self) -> _Scalers:
+        index = _Scalers()
         for scaler in self.of(AUTOSCALER, SCALED_OBJECT):
             try:
                 kind, name = scale_target(scaler)
-                index[kind, scaler.namespace, name].append(scaler)
+                index.by_target[kind, scaler.namespace, name].append(scaler)
             except Undecided:
-                continue
+                index.undecided = True
         return index
 
     def least_replicas(self, workload: Workload) -> tuple[int, str]:
@@ -368,6 +379,14 @@ class _Labelled(Generic[T]):
         if not wanted:
             return self.all
         return min((self._by_label.get(pair, []) for pair in wanted), key=len)
+
+
+class _Scalers:
+    """Autoscalers by kind, namespace and name of what they scale."""
+
+    def __init__(self) -> None:
+        self.by_target: dict[tuple[str, str, str], list[Resource]] = defaultdict(list)
+        self.undecided = False
 
 
 class _Values:

@@ -12,6 +12,7 @@ from policies.world import World
 BUCKET = "aws:s3/Bucket"
 INSTANCE = "aws:rds/Instance"
 AURORA = "aws:rds/Cluster"
+CLUSTER_INSTANCE = "aws:rds/ClusterInstance"
 
 _VERSIONING = "aws:s3/BucketVersioning"
 _ENCRYPTION = "aws:s3/BucketServerSideEncryptionConfiguration"
@@ -242,10 +243,10 @@ def _naming(target: Resource, kind: str, key: str, world: World) -> list[Resourc
     A target named by the engine has no name yet; what refers to it is then known by reference.
     """
     referring = world.referring(kind, key, target)
-    own = target.props.get(key)
-    if referring or not isinstance(own, str):
+    if referring or not any(world.of(kind)):
         return referring
-    return world.with_value(kind, (key,), own)
+    own = text(target.props, key)
+    return world.with_value(kind, (key,), own) if own else []
 
 
 # Managed databases ------------------------------------------------------------------------------
@@ -299,13 +300,21 @@ def database_zones(resource: Resource, world: World, _: Options) -> Iterator[Fin
     """Count a cluster's instances; a Multi-AZ cluster (with its own storage) brings its three."""
     if number(resource.props, "allocatedStorage"):
         return
-    members = _naming(resource, "aws:rds/ClusterInstance", "clusterIdentifier", world)
+    members = _naming(resource, CLUSTER_INSTANCE, "clusterIdentifier", world)
     if len(members) <= 1:
+        _refuse_to_count(members, world)
         yield Finding(
             "ClusterInstance",
             f"{len(members)} in this cluster",
             "Declare at least two aws.rds.ClusterInstance, in different zones.",
         )
+
+
+def _refuse_to_count(members: list[Resource], world: World) -> None:
+    """Raise `Undecided` if an instance may or may not be one more member."""
+    for each in world.of(CLUSTER_INSTANCE):
+        if each not in members:
+            at(each.props, "clusterIdentifier")
 
 
 @rule(

@@ -112,8 +112,8 @@ class Redis(pulumi.ComponentResource):
 
     Clients ask the Sentinels in `REDIS_SENTINELS` for the master `REDIS_MASTER_NAME`, and log in
     to both as `REDIS_USERNAME` with `password` of the Secret `secret_name`. It is a cache: a
-    failover may lose the last `max_lag` seconds of writes (docs: Redis replication is
-    asynchronous), a planned handover loses none.
+    failover may lose the last `max_lag` seconds of writes, because Redis replicates
+    asynchronously; a planned handover loses none.
 
     Example:
         A program of its own::

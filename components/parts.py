@@ -71,9 +71,17 @@ def metadata(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Object:
-    """Name an object explicitly: runbooks and people need names that never change."""
-    given = {"namespace": namespace, "labels": labels, "annotations": annotations}
-    return {"name": name} | {key: value for key, value in given.items() if value}
+    """Name an object explicitly: runbooks and people need names that never change.
+
+    A field that a hand has changed is given back to the program. By default the two would conflict,
+    and an `up` would stop where it should mend. Fields that are not declared stay as they are.
+    """
+    given = {"namespace": namespace, "labels": labels}
+    return {
+        "name": name,
+        **{key: value for key, value in given.items() if value},
+        "annotations": {"pulumi.com/patchForce": "true", **(annotations or {})},
+    }
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,9 @@ class Postgres(pulumi.ComponentResource):
             f"{name}-cluster",
             api_version="postgresql.cnpg.io/v1",
             kind="Cluster",
-            metadata=_metadata(name, args, "database") | _readiness(args.wait),
+            metadata=parts.metadata(
+                name, args.namespace, parts.labels(name, "database"), _readiness(args.wait)
+            ),
             spec=_cluster(name, args),
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -305,8 +307,8 @@ def _metadata(
     return parts.metadata(name, args.namespace, {**parts.labels(name, component), **(labels or {})})
 
 
-def _readiness(wait: bool) -> parts.Object:
-    return {"annotations": {"pulumi.com/waitFor": "condition=Ready"}} if wait else {}
+def _readiness(wait: bool) -> dict[str, str]:
+    return {"pulumi.com/waitFor": "condition=Ready"} if wait else {}
 
 
 def _store_name(name: str) -> str:

@@ -120,7 +120,8 @@ class Service(pulumi.ComponentResource):
     ) -> None:
         super().__init__("fault-tolerance:service:Service", name, None, opts)
         settings = args.settings
-        metadata = parts.metadata(name, args.namespace, parts.labels(name, settings.tier))
+        labels = parts.labels(name, settings.tier)
+        metadata = parts.metadata(name, args.namespace, labels)
         child = pulumi.ResourceOptions(parent=self)
         awaited = pulumi.ResourceOptions(parent=self, custom_timeouts=_timeouts(settings))
         account = ServiceAccount(
@@ -150,7 +151,7 @@ class Service(pulumi.ComponentResource):
         if _scales(settings):
             HorizontalPodAutoscaler(
                 f"{name}-scaling",
-                metadata=metadata | {"annotations": _TAKEN_OVER},
+                metadata=parts.metadata(name, args.namespace, labels, _TAKEN_OVER),
                 spec=_scaling(name, settings),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
             )

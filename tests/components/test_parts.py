@@ -64,7 +64,12 @@ def test_labels_contain_the_selector() -> None:
 
 
 def test_metadata_leaves_out_what_is_empty() -> None:
-    assert parts.metadata("sim-gp3", labels={}) == {"name": "sim-gp3"}
+    assert set(parts.metadata("sim-gp3", labels={})) == {"name", "annotations"}
+
+
+def test_declared_fields_win_over_a_hand() -> None:
+    annotations = parts.metadata("web", annotations={"note": "kept"})["annotations"]
+    assert annotations == {"pulumi.com/patchForce": "true", "note": "kept"}
 
 
 def test_each_tier_has_its_namespace() -> None:

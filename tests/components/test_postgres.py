@@ -218,9 +218,10 @@ def test_clients_reach_the_poolers_alone() -> None:
 
 
 def test_waiting_for_readiness_is_a_choice() -> None:
-    waiting = _postgres(wait=True).one("Cluster").inputs["metadata"]
-    assert waiting["annotations"] == {"pulumi.com/waitFor": "condition=Ready"}
-    assert "annotations" not in _postgres().one("Cluster").inputs["metadata"]
+    waiting = _postgres(wait=True).one("Cluster").inputs["metadata"]["annotations"]
+    assert waiting["pulumi.com/waitFor"] == "condition=Ready"
+    idle = _postgres().one("Cluster").inputs["metadata"]["annotations"]
+    assert "pulumi.com/waitFor" not in idle
 
 
 @pytest.mark.parametrize("protect", [True, False])

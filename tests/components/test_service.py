@@ -97,7 +97,7 @@ def test_scaling_down_is_slower_than_scaling_up() -> None:
 def test_update_waits_for_the_autoscaler_to_set_the_size() -> None:
     autoscaler = _service().one("HorizontalPodAutoscaler").inputs
     annotations = autoscaler["metadata"]["annotations"]
-    assert annotations == {"pulumi.com/waitFor": "condition=AbleToScale"}
+    assert annotations["pulumi.com/waitFor"] == "condition=AbleToScale"
 
 
 # Rollouts and disruption ------------------------------------------------------------------------

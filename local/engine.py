@@ -297,13 +297,15 @@ class _Progress:
         if event.urn:
             resource = Step("", event.urn, ())
             text = f"{resource.type} {resource.name}: {text}"
-        if event.severity == "error":
+        if event.severity == "error" and not any(echo in text for echo in _ECHOES):
             self._outcome.errors.append(text)
         elif event.severity == "warning" and "from $PATH" not in text:
             self._outcome.warnings.append(text)
 
 
 _QUIET = {"same", "read", "refresh"}
+_ECHOES = ("context canceled", "exited prematurely", "failed to run remediation")
+"""What the engine says of its own stopping, once another error has stopped it."""
 _SLOW_SECONDS = 2.0
 
 

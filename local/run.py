@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +18,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from local import inventory, world
@@ -37,7 +40,10 @@ _CLUSTER_KEYS = {"kubernetes:context", "kubernetes:kubeconfig", "kubernetes:clus
 _MARKS = {"create": "+", "update": "~", "delete": "-", "replace": "±"}
 _STYLES = {"create": "green", "update": "yellow", "delete": "red", "replace": "magenta"}
 
-console = Console(highlight=False, soft_wrap=True)
+MOST_SHOWN = 40
+"""Longest list of new resources that is shown one by one."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def build_folder() -> Path:
@@ -72,10 +78,8 @@ def up(stack: str) -> int:
         findings = _judge(stack, plan)
         if not plan.succeeded or _mandatory(findings):
             return _failed("preview", plan, "nothing was changed")
-        if _is_noop(plan):
-            console.print("nothing to change")
         with phases.phase("up"):
-            done = engine.up()
+            done = plan if _is_noop(plan) else engine.up()
         if not done.succeeded:
             return _failed("up", done, "run it again to go on where it stopped")
         with phases.phase("ready"):
@@ -202,15 +206,25 @@ def _until_ready(target: World) -> Inventory:
 def _judge(stack: str, plan: Outcome) -> list[dict[str, str]]:
     findings = report.findings(plan.violations)
     _write(f"policy-{stack}.json", findings)
-    for finding in findings:
-        style = "red" if finding["level"] == "mandatory" else "yellow"
-        console.print(
-            f"[{style}]{finding['level']}[/{style}] {finding['rule']} ({finding['severity']})\n"
-            f"  resource: {finding['resource']}\n"
-            f"  found:    {finding['found']}\n"
-            f"  remedy:   {finding['remedy']}"
-        )
+    _print_findings(stack, findings)
     return findings
+
+
+def _print_findings(stack: str, findings: Sequence[Mapping[str, str]]) -> None:
+    """Mandatory violations in full; advisory ones as a count per rule."""
+    for finding in findings:
+        if finding["level"] == "mandatory":
+            console.print(
+                f"[red]mandatory[/red] {finding['rule']} ({finding['severity']})\n"
+                f"  resource: {escape(finding['resource'])}\n"
+                f"  found:    {escape(finding['found'])}\n"
+                f"  remedy:   {escape(finding['remedy'])}"
+            )
+    advisory = Counter(f["rule"] for f in findings if f["level"] != "mandatory")
+    for rule, count in sorted(advisory.items()):
+        console.print(
+            f"[yellow]advisory[/yellow] {rule}: {count} found (build/policy-{stack}.json)"
+        )
 
 
 def _mandatory(findings: Sequence[Mapping[str, str]]) -> int:
@@ -219,7 +233,7 @@ def _mandatory(findings: Sequence[Mapping[str, str]]) -> int:
 
 def _failed(command: str, outcome: Outcome, consequence: str) -> int:
     for error in outcome.errors:
-        console.print(f"[red]error[/red] {error}", markup=True)
+        console.print(f"[red]error[/red] {escape(error)}")
     ending = "was stopped" if outcome.interrupted else "failed"
     console.print(f"[bold red]{command} {ending}[/bold red]; {consequence}")
     return 1
@@ -235,16 +249,23 @@ def _counted(outcome: Outcome) -> str:
 
 
 def _print_changes(outcome: Outcome) -> None:
-    for step in outcome.steps:
+    """Each change of a plan or an update; a long list of new resources is counted instead."""
+    shown = [step for step in outcome.steps if step.operation != "create"]
+    created = [step for step in outcome.steps if step.operation == "create"]
+    if len(created) > MOST_SHOWN:
+        console.print(f"[green]+ create[/] {len(created)} resources")
+    else:
+        shown += created
+    for step in shown:
         kind = step.operation
         console.print(
             f"[{_STYLES.get(kind, 'white')}]{_MARKS.get(kind, '*')} {kind}[/] "
-            f"{step.type} {step.name} {_fields(step)}"
+            f"{step.type} {step.name}{_fields(step)}"
         )
 
 
 def _fields(step: Step) -> str:
-    return f"[dim]({', '.join(step.changed)})[/dim]" if step.changed else ""
+    return f" [dim]({escape(', '.join(step.changed))})[/dim]" if step.changed else ""
 
 
 def _print_workloads(found: Inventory) -> None:

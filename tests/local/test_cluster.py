@@ -9,11 +9,11 @@ import socket
 import ssl
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from local import cluster as clusters
@@ -110,9 +110,8 @@ def test_kubectl_works_with_the_kubeconfig(cluster: Cluster, tools: dict[str, Pa
 
 def test_nobody_gets_in_without_a_certificate(cluster: Cluster) -> None:
     context = ssl.create_default_context(cafile=str(cluster.pki.authority))
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{cluster.server}/api/v1/secrets", context=context)
-    assert refused.value.code == 401
+    with httpx.Client(verify=context, trust_env=False) as stranger:
+        assert stranger.get(f"{cluster.server}/api/v1/secrets").status_code == 401
 
 
 def test_secrets_do_not_lie_in_clear_on_disk(cluster: Cluster) -> None:

@@ -1,6 +1,6 @@
 """Real Redis servers and Sentinels on loopback, started by the scripts of the component.
 
-What differs from a Pod is the environment alone: folders, ports, and an address for a name.
+What differs from a Pod is the environment alone: folders, ports, and one name for all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
 MASTER_NAME = "cache"
-HOST = "127.0.0.1"
+HOST = "localhost"
 
 
 def eventually(what: str, check: Callable[[], object], seconds: float = 60) -> None:

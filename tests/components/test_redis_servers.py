@@ -14,6 +14,7 @@ from stacks.settings import RedisSettings
 from tests.components.conftest import registered_by
 from tests.components.redis_servers import (
     CLIENT_PASSWORD,
+    HOST,
     MASTER_NAME,
     Servers,
     eventually,
@@ -95,7 +96,7 @@ def test_clients_find_the_master_but_do_not_move_it(redis: Servers) -> None:
     found = sentinel.ask(
         "sentinel", "get-master-addr-by-name", MASTER_NAME, user="client", password=CLIENT_PASSWORD
     )
-    assert found.split()[1] == str(redis.master.port)
+    assert found.split() == [HOST, str(redis.master.port)]
     assert sentinel.ask(
         "sentinel", "failover", MASTER_NAME, user="client", password=CLIENT_PASSWORD
     ).startswith("NOPERM")

@@ -38,8 +38,8 @@ a failing example.
   resources are declared, because they compare several. Both see what the program declares, not
   what the API server fills in.
 - What a preview cannot know yet, or must not show because it is secret, is never guessed and never
-  printed. A rule that needs such a value says so, as advisory, in the preview; the update judges
-  again before it creates the resource, and then a mandatory violation stops it.
+  printed. A rule that needs such a value says so, as advisory, in the preview. The update judges
+  again with what is known then: per resource before it is created, per stack at the end.
 
 This page is made by `python -m policies list --markdown`: {len(RULES)} rules.
 """

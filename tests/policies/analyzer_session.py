@@ -21,6 +21,7 @@ from pulumi.runtime.proto import analyzer_pb2_grpc
 
 from local.engine import LAUNCHERS
 from policies import manifests
+from policies.model import Resource
 from policies.rule import Rule
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -99,19 +100,20 @@ class Session(AbstractContextManager["Session"]):
             config.properties.update({**rule.defaults, **given})
         self.stub.Configure(request)
 
-    def judge(
-        self, declared: Sequence[manifests.Manifest], *, references: bool = False
-    ) -> list[Diagnostic]:
-        """Declare the resources one by one, then all together.
+    def judge(self, declared: Sequence[manifests.Manifest]) -> list[Diagnostic]:
+        """Declare manifests as a stack of their own."""
+        stack = self.new_stack()
+        return self.judge_resources([manifests.resource(each, stack) for each in declared])
 
-        With `references`, the buckets' names are unknown and known only by where they come from,
-        as in the first preview of a program.
-        """
-        stack = f"case-{next(self._numbers)}"
-        resources = [manifests.resource(each, stack) for each in declared]
+    def new_stack(self) -> str:
+        """A name that no stack had before."""
+        return f"case-{next(self._numbers)}"
+
+    def judge_resources(self, declared: Sequence[Resource]) -> list[Diagnostic]:
+        """Declare resources one by one, then all together; `props` are in the wire's form."""
         answers = []
         whole = pb.AnalyzeStackRequest()
-        for each in resources:
+        for each in declared:
             props = Struct()
             props.update(each.props)
             request = pb.AnalyzeRequest(
@@ -121,9 +123,8 @@ class Session(AbstractContextManager["Session"]):
             shown = whole.resources.add(
                 type=each.type, name=each.name, urn=each.urn, properties=props
             )
-            if references and each.type.startswith("aws:s3/") and "bucket" in each.props:
-                bucket = f"urn:pulumi:{stack}::pack::aws:s3/bucket:Bucket::{each.name}"
-                shown.propertyDependencies["bucket"].urns.append(bucket)
+            for key, urns in each.references.items():
+                shown.propertyDependencies[key].urns.extend(urns)
         answers.append(self.stub.AnalyzeStack(whole))
         return [_read(each) for answer in answers for each in answer.diagnostics]
 

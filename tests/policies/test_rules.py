@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from policies import manifests
+from policies.model import Resource
 from policies.rule import Rule, Severity
 from policies.rules import RULES, SUBJECTS
-from tests.policies.analyzer_session import Diagnostic, Session
+from tests.policies.analyzer_session import UNKNOWN, Diagnostic, Session
 
 Failures = Callable[[str], list[Diagnostic]]
 
@@ -131,11 +133,21 @@ def test_quorum_is_read_from_the_configuration(
 
 
 def test_buckets_are_known_by_reference_before_they_have_a_name(analyzer: Session) -> None:
-    declared = manifests.baseline()
-    for each in declared:
-        if "bucket" in each.get("properties", {}):
-            each["properties"]["bucket"] = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-    assert analyzer.judge(declared, references=True) == []
-    without = [each for each in declared if "ersioning" not in each.get("type", "")]
-    found = analyzer.judge(without, references=True)
+    declared = [_of_unnamed_bucket(each) for each in _resources(analyzer.new_stack())]
+    assert analyzer.judge_resources(declared) == []
+    without = [each for each in declared if each.kind != "aws:s3/BucketVersioning"]
+    found = analyzer.judge_resources(without)
     assert [(each.rule, each.level) for each in found] == [("bucket-versioning", "mandatory")]
+
+
+def _resources(stack: str) -> list[Resource]:
+    return [manifests.resource(each, stack) for each in manifests.baseline()]
+
+
+def _of_unnamed_bucket(resource: Resource) -> Resource:
+    """The resource as a first preview sees it: the bucket that it is about has no name yet."""
+    if "bucket" not in resource.props:
+        return resource
+    props = {**resource.props, "bucket": UNKNOWN}
+    own = f"{resource.urn.rpartition('::aws')[0]}::aws:s3/bucket:Bucket::{resource.name}"
+    return replace(resource, props=props, references={"bucket": (own,)})

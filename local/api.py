@@ -69,6 +69,10 @@ class Api:
         ]
         _raise_for(self._request("PATCH", path, patch, "application/json-patch+json"))
 
+    def merge(self, path: str, body: Mapping[str, Any]) -> None:
+        """Merge fields into an existing object."""
+        _raise_for(self._request("PATCH", path, body, "application/merge-patch+json"))
+
     def delete(self, path: str) -> None:
         """Delete an object; one that is gone already is fine."""
         response = self._request("DELETE", path, None, "application/json")

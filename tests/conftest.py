@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     not_run: list[str] = []
     for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed"):
         for report in terminalreporter.stats.get(outcome, []):
-            tiers = [tier for tier in TIERS if tier in report.keywords] or ["unit"]
+            tiers = [tier for tier in TIERS if tier in getattr(report, "keywords", ())] or ["unit"]
             if outcome == "skipped":
                 not_run.append(f"{report.nodeid}: {report.longrepr[2]}")
             elif getattr(report, "when", "call") == "call":

@@ -123,7 +123,6 @@ class Service(pulumi.ComponentResource):
         labels = parts.labels(name, settings.tier)
         metadata = parts.metadata(name, args.namespace, labels)
         child = pulumi.ResourceOptions(parent=self)
-        awaited = pulumi.ResourceOptions(parent=self, custom_timeouts=_timeouts(settings))
         account = ServiceAccount(
             f"{name}-account",
             metadata=metadata,
@@ -137,23 +136,25 @@ class Service(pulumi.ComponentResource):
             spec=parts.disruption_budget(parts.selector(name)),
             opts=child,
         )
-        KubernetesService(
-            f"{name}-service", metadata=metadata, spec=_service(name, settings), opts=awaited
-        )
         deployment = Deployment(
             f"{name}-deployment",
             metadata=metadata,
             spec=_deployment(name, args),
-            opts=pulumi.ResourceOptions.merge(
-                awaited, pulumi.ResourceOptions(depends_on=[account])
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[account], custom_timeouts=_timeouts(settings)
             ),
+        )
+        # An update waits until a Service has ready Pods: in vain, if their Deployment failed.
+        ready = pulumi.ResourceOptions(parent=self, depends_on=[deployment])
+        KubernetesService(
+            f"{name}-service", metadata=metadata, spec=_service(name, settings), opts=ready
         )
         if _scales(settings):
             HorizontalPodAutoscaler(
                 f"{name}-scaling",
                 metadata=parts.metadata(name, args.namespace, labels, _TAKEN_OVER),
                 spec=_scaling(name, settings),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
+                opts=ready,
             )
         own = Endpoint(args.namespace, name, settings.port)
         self.endpoint = pulumi.Output.from_input(own.url)

@@ -116,6 +116,13 @@ def test_slow_start_is_no_failed_rollout() -> None:
     assert _deployment(registry)["progressDeadlineSeconds"] > 20 * 60
 
 
+def test_failed_deployment_is_not_waited_for() -> None:
+    registry = _service()
+    deployment = registry.one("Deployment").urn
+    waiting = [registry.one("Service", "engine"), registry.one("HorizontalPodAutoscaler")]
+    assert all(deployment in resource.dependencies for resource in waiting)
+
+
 def test_disruption_takes_one_pod_at_a_time() -> None:
     spec = _service().one("PodDisruptionBudget", "engine").inputs["spec"]
     assert spec == parts.disruption_budget(parts.selector("engine"))

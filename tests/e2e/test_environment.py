@@ -115,7 +115,8 @@ def test_what_a_hand_changed_is_shown_and_mended(
     mended = checkout.run("up", "dev")
     assert mended.returncode == 0, mended.stdout
     changes = checkout.result("up-dev.json")["changes"]
-    assert (changes["update"], changes["create"]) == (1, 1)
+    # Two updates: the size, and the Service that had lost its Pods is awaited again.
+    assert (changes["update"], changes["create"]) == (2, 1)
     with checkout.api("dev") as api:
         assert api.get(f"{SERVICES}/gateway")["spec"]["replicas"] == 3
 

@@ -10,6 +10,7 @@ it. To the engine nothing differs: every rule is a policy with its own name, lev
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -209,7 +210,8 @@ def serve(rules: Iterable[Rule]) -> None:
     server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    _wait_for_end_of(os.getppid)
+    with contextlib.suppress(KeyboardInterrupt):  # how the engine says that it is done
+        _wait_for_end_of(os.getppid)
     server.stop(grace=0)
 
 

@@ -19,6 +19,7 @@ A provider is a subclass of `StandIn`; its `__main__` is `serve(MyProvider(), ve
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -435,8 +436,7 @@ class _Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 def serve(provider: StandIn, version: str) -> None:
     """Serve `provider` to the engine whose address is the first argument; returns when it ends."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(provider, version, engine_address=sys.argv[1]))
+    asyncio.run(_serve(provider, version, engine_address=sys.argv[1]))
 
 
 async def _serve(provider: StandIn, version: str, engine_address: str) -> None:
@@ -447,15 +447,18 @@ async def _serve(provider: StandIn, version: str, engine_address: str) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)  # noqa: T201 - how the engine learns the port
-    await _until_orphaned()
+    await _until_over()
     await server.stop(grace=None)
 
 
-async def _until_orphaned() -> None:
-    """Return once the process that started this one is gone.
+async def _until_over() -> None:
+    """Return once the engine interrupts this process, or is itself gone.
 
     An engine killed outright would otherwise leave its providers behind.
     """
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
     parent = os.getppid()
-    while os.getppid() == parent:
-        await asyncio.sleep(ORPHAN_CHECK_SECONDS)
+    while os.getppid() == parent and not interrupted.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(interrupted.wait(), ORPHAN_CHECK_SECONDS)

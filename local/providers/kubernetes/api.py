@@ -21,7 +21,8 @@ REQUEST_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 5.0
 BUSY_RETRIES: Final = 5
 """How often a request is repeated that the server was too busy for (429, 503) or that was cut."""
-MOST_CONNECTIONS: Final = 24
+MOST_CONNECTIONS: Final = 8
+"""For requests; each costs a TLS handshake. Watches have connections of their own."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Api:
         self.connection = connection
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._discovery = asyncio.Lock()
-        self._http = _client(connection)
+        self._http = _client(connection, MOST_CONNECTIONS)
+        self._streams = _client(connection, None)
 
     async def version(self) -> str:
         """The server's version, such as `v1.36.3`. The cheapest proof that it answers."""
@@ -158,7 +160,7 @@ class Api:
         import httpx  # noqa: PLC0415 - see _client
 
         try:
-            async with self._http.stream(
+            async with self._streams.stream(
                 "GET",
                 kind.path(namespace),
                 params={"watch": "1"},
@@ -216,7 +218,7 @@ class Api:
         )
 
 
-def _client(connection: Connection) -> "httpx.AsyncClient":
+def _client(connection: Connection, connections: int | None) -> "httpx.AsyncClient":
     # Imported late: it takes half of the provider's start, while the engine waits for a port.
     import httpx  # noqa: PLC0415
 
@@ -230,7 +232,7 @@ def _client(connection: Connection) -> "httpx.AsyncClient":
         verify=connection.tls if connection.tls is not None else True,
         trust_env=not loopback,
         timeout=httpx.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS, pool=None),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=MOST_CONNECTIONS),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
     )
 
 

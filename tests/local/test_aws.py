@@ -17,7 +17,7 @@ from local import aws
 from local.aws import Endpoint
 from local.errors import LocalError
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.unit
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from local.providers.protocol import ProviderError
 _TAG: Final = ("TagKey", "TagValue")
 _GONE: Final = ("NotFoundException",)
 _POLICY: Final = "default"
+_USAGE: Final = "ENCRYPT_DECRYPT"
 _DELETION_DAYS: Final = 30
 _ENABLED: Final = ("Enabled", "Disabled")
 
@@ -29,7 +30,7 @@ def _read_common(aws: Aws, key: str, metadata: Values) -> Values:
         "arn": metadata["Arn"],
         "keyId": metadata["KeyId"],
         "description": metadata.get("Description") or None,
-        "keyUsage": metadata["KeyUsage"],
+        "keyUsage": metadata.get("KeyUsage") or _USAGE,
         "policy": aws.kms.get_key_policy(KeyId=key, PolicyName=_POLICY)["Policy"],
         "region": aws.region,
         "tagsAll": _tags(aws, key),
@@ -82,7 +83,7 @@ def _read_key(aws: Aws, key: str) -> Values | None:
         "customerMasterKeySpec": metadata["KeySpec"],
         "enableKeyRotation": rotation["KeyRotationEnabled"],
         "isEnabled": metadata["Enabled"],
-        "multiRegion": metadata["MultiRegion"],
+        "multiRegion": metadata.get("MultiRegion", False),
         "rotationPeriodInDays": rotation.get("RotationPeriodInDays"),
     }
 
@@ -107,7 +108,7 @@ def _create_replica(aws: Aws, inputs: Values) -> str:
     if _metadata(aws, key) is None:
         primary = aws.elsewhere(region)
         metadata = _metadata(primary, key)
-        if metadata is None or not metadata["MultiRegion"]:
+        if metadata is None or not metadata.get("MultiRegion"):
             raise ProviderError(
                 f"{inputs['primaryKeyArn']} is not a multi-region key: set its multiRegion"
             )
@@ -186,7 +187,7 @@ TYPES: Final[Mapping[str, ResourceType]] = {
             "deletionWindowInDays": None,
             "enableKeyRotation": False,
             "isEnabled": True,
-            "keyUsage": "ENCRYPT_DECRYPT",
+            "keyUsage": _USAGE,
             "multiRegion": False,
         },
         kept=("description", "policy", "rotationPeriodInDays"),

@@ -115,7 +115,7 @@ class AwsProvider(StandIn):
             raise _unsupported(request.tok, FUNCTIONS)
         arguments = to_plain(request.args)
         aws = self._in(arguments)
-        result = await _call(request.tok, function, aws, arguments)
+        result = await _call(request.tok, function, aws, arguments, hide=request.args)
         return sdk.InvokeResponse(from_plain_map(result, like=request.args))
 
     # --- inputs ---
@@ -171,8 +171,8 @@ class AwsProvider(StandIn):
         inputs = self._complete(kind, to_plain(request.properties))
         if request.preview:
             left_out = [k for k in (*kind.computed, *kind.kept) if k not in inputs]
-            outputs = {**inputs, **dict.fromkeys(left_out, UNKNOWN)}
-            return sdk.CreateResponse(None, from_plain_map(outputs, like=request.properties))
+            preview = {**inputs, **dict.fromkeys(left_out, UNKNOWN)}
+            return sdk.CreateResponse(None, _wire(preview, like=request.properties))
         aws = self._in(inputs)
         what = f"creating {request.name}"
         identity = await _call(what, kind.create, aws, inputs, hide=request.properties)
@@ -181,9 +181,9 @@ class AwsProvider(StandIn):
                 await _call(what, kind.update, aws, identity, inputs, hide=request.properties)
             found = await _call(what, kind.read, aws, identity, hide=request.properties)
         except ProviderError as error:
-            outputs = from_plain_map(inputs, like=request.properties)
+            outputs = _wire(inputs, like=request.properties)
             raise InitFailed(identity, outputs, [str(error)]) from None
-        outputs = self._outputs(kind, inputs, found or {}, request.properties)
+        outputs = _outputs(kind, inputs, found or {}, like=request.properties)
         return sdk.CreateResponse(identity, outputs)
 
     async def update(self, request: sdk.UpdateRequest) -> sdk.UpdateResponse:
@@ -193,11 +193,11 @@ class AwsProvider(StandIn):
         state = to_plain(request.olds)
         if request.preview:
             kept = {k: state[k] for k in (*kind.computed, *kind.kept) if k in state}
-            return sdk.UpdateResponse(from_plain_map({**kept, **inputs}, like=request.news))
+            return sdk.UpdateResponse(_wire({**kept, **inputs}, like=request.news))
         aws, what = self._in(inputs), f"updating {request.name}"
         await _call(what, kind.update, aws, request.resource_id, inputs, hide=request.news)
         found = await _call(what, kind.read, aws, request.resource_id, hide=request.news)
-        return sdk.UpdateResponse(self._outputs(kind, inputs, found or {}, request.news))
+        return sdk.UpdateResponse(_outputs(kind, inputs, found or {}, like=request.news))
 
     async def read(self, request: sdk.ReadRequest) -> sdk.ReadResponse:
         """What it is now; nothing if it is gone. An import's id may end in `@<region>`."""
@@ -209,37 +209,33 @@ class AwsProvider(StandIn):
         else:
             identity = request.resource_id
         aws = self._in({**state, **old})
-        found = await _call(f"reading {request.name}", kind.read, aws, identity)
+        found = await _call(
+            f"reading {request.name}", kind.read, aws, identity, hide=request.properties
+        )
         if found is None:
             return sdk.ReadResponse()
         if kind.tagged:
             defaults = self._settings.default_tags
             found["tags"] = own_tags(found["tagsAll"], old.get("tags"), defaults)
         inputs = observed_inputs(kind, old, found)
-        outputs = self._outputs(kind, kind.complete({**state, **inputs}), found, request.inputs)
+        known = kind.complete({**state, **inputs})
+        outputs = _outputs(kind, known, found, like=request.inputs)
         return sdk.ReadResponse(identity, outputs, from_plain_map(inputs, like=request.inputs))
 
     async def delete(self, request: sdk.DeleteRequest) -> None:
         """Delete it; if it is gone already, all is well."""
         kind, state = _type(request.type), to_plain(request.properties)
         aws, what = self._in(state), f"deleting {request.name}"
-        if await _call(what, kind.read, aws, request.resource_id) is not None:
-            await _call(what, kind.delete, aws, request.resource_id, state)
-
-    def _outputs(
-        self, kind: ResourceType, inputs: Values, found: Values, like: Properties
-    ) -> Properties:
-        """The inputs, in AWS's words where those mean something else, and the computed outputs."""
-        old = {k: v for k, v in inputs.items() if k in kind.inputs}
-        outputs = {**inputs, **found, **observed_inputs(kind, old, found)}
-        return from_plain_map({k: v for k, v in outputs.items() if v is not None}, like=like)
+        identity, hide = request.resource_id, request.properties
+        if await _call(what, kind.read, aws, identity, hide=hide) is not None:
+            await _call(what, kind.delete, aws, identity, state, hide=hide)
 
 
 async def _call(
     what: str,
     function: Callable[..., T],
     *arguments: object,
-    hide: Properties | None = None,
+    hide: Properties,
 ) -> T:
     """Run a function of the tables in a thread; its errors become readable and free of secrets."""
 
@@ -250,7 +246,19 @@ async def _call(
     try:
         return await asyncio.to_thread(run)
     except ProviderError as error:
-        raise ProviderError(redact(str(error), secret_strings(hide or {}))) from None
+        raise ProviderError(redact(str(error), secret_strings(hide))) from None
+
+
+def _outputs(kind: ResourceType, inputs: Values, found: Values, like: Properties) -> Properties:
+    """What was found, in the program's words where they mean the same, and what is not observed."""
+    old = {k: v for k, v in inputs.items() if k in kind.inputs}
+    return _wire({**inputs, **found, **observed_inputs(kind, old, found)}, like)
+
+
+def _wire(values: Values, like: Properties) -> Properties:
+    """Outputs for the engine, secret where the inputs are: a secret tag is so in all tags too."""
+    pattern = {**like, "tagsAll": like["tags"]} if "tags" in like else like
+    return from_plain_map({k: v for k, v in values.items() if v is not None}, like=pattern)
 
 
 def _type(path: str) -> ResourceType:

@@ -23,6 +23,11 @@ TIERS = {
 TOPOLOGY = Topology("us-east-1", ("us-east-1a", "us-east-1b", "us-east-1c"))
 
 
+def tool(name: str) -> Path:
+    """One of the pinned programs."""
+    return build.ensure([name], print)[name]
+
+
 @pytest.fixture(scope="session")
 def tools() -> dict[str, Path]:
     """The pinned programs, built if need be."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,32 +15,11 @@ import pulumi
 import pytest
 from pulumi import automation
 
-from local import cluster
-from local.cluster import Cluster
-from local.nodes import Topology
-from local.toolchain import build
+from tests.conftest import tool
 
 PROVIDERS = Path(__file__).parents[3] / "local" / "providers" / "bin"
-TOPOLOGY = Topology("us-east-1", ("us-east-1a", "us-east-1b", "us-east-1c"))
 
 Program = Callable[[], None]
-
-
-def tool(name: str) -> Path:
-    """A tool from the folder in FT_BIN or from PATH."""
-    found = shutil.which(name, path=f"{os.environ.get('FT_BIN', '')}:{os.environ['PATH']}")
-    assert found, f"{name} is neither in FT_BIN nor on PATH"
-    return Path(found)
-
-
-@pytest.fixture(scope="session")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The administrator's kubeconfig of a control plane that runs while the tests do."""
-    plane = Cluster("test", tmp_path_factory.mktemp("cluster"))
-    tools = {name: tool(name) for name in cluster.PLANE_TOOLS}
-    cluster.ensure(plane, TOPOLOGY, tools, [], build.stage_files(lambda _: None))
-    yield plane.kubeconfig
-    cluster.remove(plane)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ from local.providers.aws.resource import (
     same,
     to_api,
 )
-from tests.local.providers.conftest import PROVIDERS, Program, Stack, tool
+from tests.conftest import tool
+from tests.local.providers.conftest import PROVIDERS, Program, Stack
 
 iam, kms, s3 = pulumi_aws.iam, pulumi_aws.kms, pulumi_aws.s3
 

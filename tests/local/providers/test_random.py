@@ -18,7 +18,8 @@ import pytest
 from pulumi.automation import CommandError
 
 from local.providers.random import TYPES
-from tests.local.providers.conftest import PROVIDERS, Program, Stack, tool
+from tests.conftest import tool
+from tests.local.providers.conftest import PROVIDERS, Program, Stack
 
 Values = dict[str, Any]
 

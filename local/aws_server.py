@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
+import moto.iam.models
 import moto.kms.models
 import moto.s3.models
-from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.core.base_backend import AccountSpecificBackend
 from moto.core.responses import ActionResult
-from moto.iam.models import iam_backends
 from moto.kms.utils import MASTER_KEY_LEN
 from moto.moto_api._internal import mock_random
 from moto.moto_server.werkzeug_app import (
@@ -169,12 +169,13 @@ def _get_bucket_replication(self: S3Response) -> object:
 
 
 def _draw_from_the_seed() -> None:
-    """Have key material and upload ids drawn from the seed too: moto asks the system for them.
+    """Have all that moto makes up depend on the request's seed and on nothing else.
 
-    IAM draws ids for AWS's own policies when it is first used, which must not happen in the midst
-    of a request.
+    moto asks the system for key material and upload ids. And it draws from the seed whenever a
+    service is first used in a region, be it by a request that the journal does not hold.
     """
     start_upload = moto.s3.models.FakeMultipart.__init__
+    backend_of = AccountSpecificBackend.__getitem__
 
     def start_seeded_upload(it: moto.s3.models.FakeMultipart, *args: Any, **named: Any) -> None:  # noqa: ANN401
         start_upload(it, *args, **named)
@@ -183,9 +184,19 @@ def _draw_from_the_seed() -> None:
     def make_seeded_key() -> bytes:
         return mock_random.randbytes(MASTER_KEY_LEN)
 
+    def seeded_backend_of(of: AccountSpecificBackend[Any], region: str) -> object:
+        if region in of.keys():  # noqa: SIM118 - `in of` is true of regions not used yet
+            return backend_of(of, region)
+        state = mock_random.getstate()
+        mock_random.seed(f"{of.service_name} {of.account_id} {region}")
+        try:
+            return backend_of(of, region)
+        finally:
+            mock_random.setstate(state)
+
     setattr(moto.s3.models.FakeMultipart, "__init__", start_seeded_upload)  # noqa: B010
     setattr(moto.kms.models, "generate_master_key", make_seeded_key)  # noqa: B010
-    iam_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    setattr(AccountSpecificBackend, "__getitem__", seeded_backend_of)  # noqa: B010
 
 
 def main(folder: Path) -> None:
@@ -193,6 +204,8 @@ def main(folder: Path) -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     _draw_from_the_seed()
     setattr(S3Response, "get_bucket_replication", _get_bucket_replication)  # noqa: B010
+    # Every request looks for its account in every partition of AWS, and loading one takes 0.2 s.
+    setattr(moto.iam.models, "PARTITION_NAMES", ["aws"])  # noqa: B010
     server = Server(DomainDispatcherApplication(create_backend_app), Journal(folder / "journal"))
     port_file = folder / "port"
     listener = _listen(int(port_file.read_text()) if port_file.exists() else 0)

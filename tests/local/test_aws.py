@@ -86,6 +86,16 @@ def test_what_was_made_outlives_a_kill(folder: Path) -> None:
     assert iam.get_role(RoleName="role")["Role"]["RoleId"] == role
 
 
+def test_what_was_only_read_does_not_matter_for_what_comes_back(folder: Path) -> None:
+    endpoint = aws.ensure(folder)
+    client(endpoint, "sts").get_caller_identity()
+    client(endpoint, "kms").list_keys()
+    key = client(endpoint, "kms").create_key()["KeyMetadata"]["KeyId"]
+    kill(folder)
+    found = client(aws.ensure(folder), "kms").list_keys()["Keys"]
+    assert [each["KeyId"] for each in found] == [key]
+
+
 def test_what_was_deleted_stays_deleted(folder: Path) -> None:
     s3 = client(aws.ensure(folder), "s3")
     s3.create_bucket(Bucket="backups")
@@ -106,10 +116,11 @@ def test_a_request_cut_off_in_the_journal_is_forgotten(folder: Path) -> None:
 
 
 def test_a_port_taken_meanwhile_is_avoided(folder: Path) -> None:
-    old = aws.ensure(folder)
-    aws.stop(folder)
-    with socket.create_server(("127.0.0.1", int(old.url.rpartition(":")[2]))):
-        assert aws.ensure(folder) != old
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        (folder / "port").write_text(taken)
+        assert not aws.ensure(folder).url.endswith(taken)
 
 
 def test_one_that_cannot_start_says_why(folder: Path) -> None:

@@ -31,7 +31,7 @@ def test(paths: Sequence[str]) -> int:
         "pytest",
         "-n",
         str(WORKERS),
-        "--dist=loadgroup",
+        "--dist=loadfile",
         f"--junitxml={folder / 'junit.xml'}",
         *paths,
     ]

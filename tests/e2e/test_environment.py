@@ -13,7 +13,7 @@ import pytest
 from local.world import PROJECT
 from tests.e2e.checkout import Checkout, kill, processes_with, read_until, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("environment")]
+pytestmark = pytest.mark.e2e
 
 ZONES = 3
 SERVICES = "/apis/apps/v1/namespaces/sim-dev-core/deployments"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.checkout import Checkout
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gate")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture

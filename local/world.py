@@ -90,8 +90,9 @@ class World:
         tools = build.ensure(cluster.PLANE_TOOLS, say)
         definitions = build.definition_files(say, every=os.environ.get("CRDS") == "all")
         stages = build.stage_files(say)
-        endpoint = aws.ensure(self.aws)
+        aws.start(self.aws)  # gets ready while the cluster does
         cluster.ensure(self.cluster, topology, tools, definitions, stages)
+        endpoint = aws.ensure(self.aws)
         return {**endpoint.environment(), "KUBECONFIG": str(self.cluster.kubeconfig)}
 
     def stop(self) -> None:

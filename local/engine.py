@@ -101,6 +101,7 @@ class Engine:
             "PULUMI_BACKEND_URL": f"file://{state}",
             "PULUMI_CONFIG_PASSPHRASE": world.passphrase(),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
             "PYTHONPATH": str(PROJECT),
         }
         if os.environ.get("PROVIDERS") != "real":

@@ -18,6 +18,7 @@ from pathlib import Path
 PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
 MASTER_NAME = "cache"
 HOST = "localhost"
+_SLOW = "key-load-delay 200000\nloading-process-events-interval-bytes 1024"
 
 
 def eventually(what: str, check: Callable[[], object], seconds: float = 60) -> None:
@@ -91,10 +92,13 @@ class Member:
 
     @contextmanager
     def slow_loading(self) -> Iterator[None]:
-        """Let whatever starts meanwhile take a fifth of a second for each key that it loads."""
+        """Let whatever starts meanwhile take a fifth of a second for each key that it loads.
+
+        A loading server answers requests each time it has read so many bytes, 2 MiB by default.
+        """
         configuration = Path(self._script("redis.conf"))
         usual = configuration.read_text()
-        configuration.write_text(f"{usual}\nkey-load-delay 200000\n")
+        configuration.write_text(f"{usual}\n{_SLOW}\n")
         try:
             yield
         finally:
@@ -152,11 +156,21 @@ class Servers:
         return [*self.data, *self.sentinels]
 
     def whole(self) -> None:
-        """Start what does not run, and wait until all are ready and agree on one master."""
+        """Start what does not run; wait until all are ready, agree on one master, know the rest.
+
+        A Sentinel learns of the replicas from the master, which it asks every 10 s: a master that
+        dies before it was asked has no known successor.
+        """
         for member in self.members:
             member.start()
         eventually("all are ready", lambda: all(member.ready for member in self.members))
         eventually("all agree", lambda: len(set(self.named())) == 1 and len(self.masters()) == 1)
+        eventually("all Sentinels know the replicas", self._replicas_are_known)
+
+    def _replicas_are_known(self) -> bool:
+        answers = [s.ask("sentinel", "replicas", MASTER_NAME).split() for s in self.sentinels]
+        known = [answer.count("runid") for answer in answers]
+        return all(count >= len(self.data) - 1 for count in known)
 
     def named(self) -> list[str]:
         """The port of the master, as each Sentinel that answers names it."""

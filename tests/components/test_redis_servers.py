@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -218,8 +219,8 @@ def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(redis: S
 def test_a_server_that_loads_its_dataset_is_alive_but_not_ready(redis: Servers) -> None:
     replica = redis.replicas[0]
     for number in range(50):
-        redis.master.ask("set", f"slow-{number}", "x")
-    eventually("it has the keys", lambda: replica.ask("get", "slow-49") == "x")
+        redis.master.ask("set", f"slow-{number}", secrets.token_hex(256))
+    eventually("it has the keys", lambda: len(replica.ask("get", "slow-49")) == 512)
     replica.ask("bgrewriteaof")
     eventually("rewritten", lambda: "aof_rewrite_in_progress:0" in replica.ask("info"))
     replica.kill(signal.SIGTERM)

@@ -16,7 +16,9 @@ from tests.stacks.conftest import VALID, Project
 
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
 DECLARED: dict[str, dict[str, Any]] = {
-    key.removeprefix(f"{NAMESPACE}:"): part for key, part in PROJECT["config"].items()
+    key.removeprefix(f"{NAMESPACE}:"): part
+    for key, part in PROJECT["config"].items()
+    if not key.startswith("kubernetes:")  # settings of a provider, not of ours
 }
 
 

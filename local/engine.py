@@ -279,7 +279,7 @@ class _Progress:
 
     def _before(self, metadata: events.StepEventMetadata) -> None:
         operation = _operation(metadata)
-        if operation not in _QUIET:
+        if operation not in _QUIET and not metadata.type.startswith(_INNER):
             changed = tuple(sorted(metadata.detailed_diff or metadata.diffs or ()))
             step = Step(operation, metadata.urn, changed)
             self._outcome.steps.append(step)
@@ -305,6 +305,8 @@ class _Progress:
 
 
 _QUIET = {"same", "read", "refresh"}
+_INNER = ("pulumi:", "fault-tolerance:")
+"""Types without an object of their own: the stack, its providers, our components."""
 _ECHOES = ("context canceled", "exited prematurely", "failed to run remediation")
 """What the engine says of its own stopping, once another error has stopped it."""
 _SLOW_SECONDS = 2.0

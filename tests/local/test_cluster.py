@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -18,6 +19,7 @@ import pytest
 
 from local import cluster as clusters
 from local.cluster import PLANE_TOOLS, Cluster
+from local.errors import LocalError
 from local.process import is_listening, started_at
 from local.toolchain import build
 from tests.conftest import TOPOLOGY
@@ -187,3 +189,15 @@ def test_stop_leaves_no_process_and_no_port(own: Cluster, ensure: Ensure) -> Non
     assert [pid for pid in pids if started_at(pid) is not None] == []
     assert [port for port in ports.values() if is_listening(port)] == []
     ensure(own)
+
+
+@pytest.mark.unit
+def test_a_full_disk_is_named_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=100 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    full = Cluster("full", tmp_path / "full")
+    with pytest.raises(LocalError, match="needs 500 MiB of disk, but .* has 100 MiB free"):
+        clusters.ensure(full, TOPOLOGY, {}, [], [])
+    assert not any(full.running().values())

@@ -110,26 +110,31 @@ def policy(stack: str) -> int:
     """Judge one stack file, or all, as if deployed onto an empty world: the gate for CI."""
     stacks = CHECKED_STACKS if stack == "all" else (stack,)
     wanted = {name: load(name) for name in stacks}
-    failed = []
-    for name in stacks:
-        target = World(name, world.root() / POLICY_WORLD)
-        with target.locked():
-            try:
-                engine = _start(target, wanted[name], Phases())
-                plan = engine.preview(refresh=False)
-            finally:
-                if name == stacks[-1]:
-                    target.stop()
-        findings = _judge(name, plan)
-        if not plan.succeeded or _mandatory(findings):
-            _failed("policy", plan, "the stack breaks a mandatory policy" if findings else "")
-            failed.append(name)
-        else:
-            console.print(
-                f"[bold]{name}[/bold]: {report.rule_count()} rules, {plan.resources} resources, "
-                f"no mandatory violation, {len(findings)} advisory"
-            )
-    return 1 if failed else 0
+    try:
+        passed = [_passes(name, wanted[name]) for name in stacks]
+    finally:
+        _policy_world(stack).stop()
+    return 0 if all(passed) else 1
+
+
+def _passes(stack: str, wanted: Settings) -> bool:
+    target = _policy_world(stack)
+    with target.locked():
+        plan = _start(target, wanted, Phases()).preview(refresh=False)
+    findings = _judge(stack, plan)
+    if not plan.succeeded or _mandatory(findings):
+        _failed("policy", plan, f"{stack} does not pass")
+        return False
+    console.print(
+        f"[bold]{stack}[/bold]: {report.rule_count()} rules, {plan.resources} resources, "
+        f"no mandatory violation, {len(findings)} advisory"
+    )
+    return True
+
+
+def _policy_world(stack: str) -> World:
+    """The world in which every stack is judged: the same cluster, always empty."""
+    return World(stack, world.root() / POLICY_WORLD)
 
 
 def status(stack: str | None) -> int:

@@ -272,8 +272,8 @@ def _require_go(missing: Sequence[Tool]) -> None:
     names = ", ".join(tool.name for tool in missing) or "the operators' definitions"
     raise LocalError(
         f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or newer is needed once, to build {names}: install it "
-        "from go.dev or your system's packages and run this again. Without it, `pulumi up` onto a "
-        "cluster of your own works (README, “A cluster of your own”)."
+        "(the system's package, or the Go project's own) and run this again. Without it, "
+        "`pulumi up` onto a cluster of your own works (README, “A cluster of your own”)."
     )
 
 

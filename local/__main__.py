@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 
-from local import check, run
+from local import check, run, world
 from local.errors import LocalError
 from stacks.problems import SettingsError
 
@@ -26,6 +27,15 @@ def main(arguments: list[str]) -> int:
         code: int = getattr(run, given.command)(given.stack)
     except (LocalError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"error: no space left on the disk of {world.root()} or {run.build_folder()}: make "
+            "room and run this again, it goes on where it stopped",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -130,7 +130,6 @@ class Engine:
         start = time.monotonic()
         self.world.logs.mkdir(parents=True, exist_ok=True)
         with (self.world.logs / f"{command}.log").open("w") as log, runner.interruptible(self.say):
-            stack = self._stack(runner)
             arguments: dict[str, Any] = {"on_event": progress.take, "on_output": _writer(log)}
             arguments["on_error"] = arguments["on_output"]
             if command != "destroy":
@@ -140,7 +139,7 @@ class Engine:
                 arguments["policy_packs"] = [str(POLICY_PACK)]
                 arguments["policy_pack_configs"] = [str(levels)]
             try:
-                result = getattr(stack, command)(**arguments)
+                result = getattr(self._stack(runner), command)(**arguments)
             except automation.CommandError as error:
                 outcome.interrupted = runner.interrupted
                 if not outcome.errors and not outcome.violations and not runner.interrupted:
@@ -327,8 +326,9 @@ def _read(
 
 def _writer(log: IO[str]) -> Callable[[str], None]:
     def write(line: str) -> None:
-        log.write(f"{line}\n")
-        log.flush()
+        with contextlib.suppress(OSError):  # a full disk: the engine's own errors tell it
+            log.write(f"{line}\n")
+            log.flush()
 
     return write
 
@@ -359,8 +359,9 @@ def _copy_project(world: World) -> Path:
 
 def _forget_stale_locks(state: Path) -> None:
     """Remove the locks of an engine that was killed: we hold the world's lock, so none is alive."""
-    for lock in (state / ".pulumi" / "locks").rglob("*.json"):
-        lock.unlink()
+    for lock in (state / ".pulumi" / "locks").rglob("*"):
+        if lock.is_file():  # also half a lock, which a full disk leaves
+            lock.unlink()
 
 
 def _choose_providers(folder: Path, pulumi: Path, environment: Mapping[str, str], say: Say) -> None:

@@ -124,12 +124,6 @@ def stop(cluster: Cluster) -> None:
         cluster.part(part).stop()
 
 
-def remove(cluster: Cluster) -> None:
-    """End a cluster and forget all that it held."""
-    stop(cluster)
-    shutil.rmtree(cluster.folder, ignore_errors=True)
-
-
 def _arguments(cluster: Cluster, part: str) -> list[str]:
     build: dict[str, Callable[[Cluster], list[str]]] = {
         "etcd": _etcd,

@@ -33,7 +33,6 @@ from stacks.settings import Settings
 
 READY_SECONDS = 120.0
 POLICY_WORLD = "policy-check"
-CHECKED_STACKS = ("dev", "staging", "prod", "dr")
 
 _CLUSTER_KEYS = {"kubernetes:context", "kubernetes:kubeconfig", "kubernetes:cluster"}
 
@@ -108,7 +107,7 @@ def preview(stack: str) -> int:
 
 def policy(stack: str) -> int:
     """Judge one stack file, or all, as if deployed onto an empty world: the gate for CI."""
-    stacks = CHECKED_STACKS if stack == "all" else (stack,)
+    stacks = loader.stacks(PROJECT) if stack == "all" else [stack]
     wanted = {name: load(name) for name in stacks}
     try:
         passed = [_passes(name, wanted[name]) for name in stacks]

@@ -1,6 +1,7 @@
 """Build the pinned Go programs once, and find them again.
 
-Each group of tools is a Go module of its own (`engine/`, `plane/`) whose `go.mod` pins the versions
+Each group of tools is a Go module of its own (`engine/`, `plane/`, …) whose `go.mod` pins the
+versions
 and whose `go.sum` pins the content. A built program lies in the cache under a digest of both and of
 its linker flags, so a changed pin is another folder and several checkouts share one build. A tool
 that is on PATH in the pinned version or a newer one is used as it is.
@@ -44,6 +45,8 @@ class Tool:
     version: str
     ldflags: str = "-s -w"
     version_command: tuple[str, ...] = ("--version",)
+    tags: str = ""
+    """Build tags, separated by commas."""
 
 
 def _kubernetes(name: str, *, ask: tuple[str, ...] = ("--version",)) -> Tool:
@@ -58,6 +61,21 @@ def _kubernetes(name: str, *, ask: tuple[str, ...] = ("--version",)) -> Tool:
     )
 
 
+def _containerd(*names: str) -> tuple[Tool, ...]:
+    version, module = "2.4.2", "github.com/containerd/containerd/v2"
+    return tuple(
+        Tool(
+            name,
+            "containerd",
+            f"{module}/cmd/{name}",
+            version,
+            f"-s -w -X {module}/version.Version=v{version}",
+            tags="no_btrfs,no_zfs",
+        )
+        for name in names
+    )
+
+
 TOOLS: dict[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -67,6 +85,27 @@ TOOLS: dict[str, Tool] = {
         _kubernetes("kube-scheduler"),
         Tool("kwok", "plane", "sigs.k8s.io/kwok/cmd/kwok", "0.8.0"),
         _kubernetes("kubectl", ask=("version", "--client")),
+        _kubernetes("kubelet"),
+        _kubernetes("kube-proxy"),
+        *_containerd("containerd", "ctr", "containerd-shim-runc-v2"),
+        Tool("coredns", "coredns", "fault-tolerance/toolchain/coredns", "1.14.2"),
+        Tool(
+            "cnpg-manager", "cnpg", "github.com/cloudnative-pg/cloudnative-pg/cmd/manager", "1.30.0"
+        ),
+        Tool(
+            "barman-manager",
+            "barman",
+            "github.com/cloudnative-pg/plugin-barman-cloud/cmd/manager",
+            "0.14.0",
+        ),
+        Tool("metrics-server", "metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", "0.8.0"),
+        Tool(
+            "redis_exporter",
+            "exporter",
+            "github.com/oliver006/redis_exporter",
+            "1.74.0",
+            "-s -w -X main.BuildVersion=v1.74.0",
+        ),
         Tool(
             "pulumi",
             "engine",
@@ -204,7 +243,8 @@ def _build(tool: Tool, position: str, say: Say) -> Path:
         if target.exists():
             return target
         partial = target.with_suffix(".partial")
-        command = ["build", "-trimpath", "-ldflags", tool.ldflags, "-o", str(partial), tool.package]
+        flags = ["-trimpath", f"-tags={tool.tags}", f"-ldflags={tool.ldflags}"]
+        command = ["build", *flags, "-o", str(partial), tool.package]
         start = time.monotonic()
         log = target.with_suffix(".log")
         with log.open("w") as output:
@@ -252,15 +292,14 @@ def _lock(path: Path, tool: Tool, say: Say) -> FileLock:
 
 
 def _built_path(tool: Tool) -> Path:
-    return (
-        cache_folder() / f"{tool.group}-{_digest(MODULES / tool.group, tool.ldflags)}" / tool.name
-    )
+    digest = _digest(MODULES / tool.group, tool.ldflags, *filter(None, [tool.tags]))
+    return cache_folder() / f"{tool.group}-{digest}" / tool.name
 
 
 def _digest(folder: Path, *more: str) -> str:
     content = hashlib.sha256()
-    for part in ((folder / "go.mod").read_bytes(), (folder / "go.sum").read_bytes()):
-        content.update(part)
+    for path in (folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*.go"))):
+        content.update(path.read_bytes())
     content.update("\0".join(more).encode())
     return content.hexdigest()[:12]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,16 @@ from local.errors import LocalError
 from local.pki import Pki
 
 TIMEOUT_SECONDS = 30.0
+SILENCE_SECONDS = 90.0
+"""A watch that is silent for longer is taken for broken: bookmarks come about once a minute."""
+
+
+class RefusedError(LocalError):
+    """The API server's answer was an error; `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Api:
@@ -25,6 +37,7 @@ class Api:
         self._http = httpx.Client(
             base_url=server, verify=context, timeout=TIMEOUT_SECONDS, trust_env=False
         )
+        self._watched: socket.socket | None = None
 
     def __enter__(self) -> Api:
         return self
@@ -52,6 +65,40 @@ class Api:
         """The metadata alone of every object of a collection: cheap where the objects are large."""
         accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         return [item["metadata"] for item in self._json("GET", path, accept)["items"] or []]
+
+    def watch(self, path: str, version: str) -> Iterator[dict[str, Any]]:
+        """The events of a collection after a resource version, until the server ends the stream.
+
+        Each is `{"type": "ADDED" | "MODIFIED" | "DELETED", "object": {…}}`.
+
+        Raises:
+            LocalError: when the connection breaks.
+            RefusedError: when the server reports an error; 410 if it no longer knows the version.
+        """
+        options = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
+        url = httpx.URL(path).copy_merge_params(options)
+        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=SILENCE_SECONDS)
+        try:
+            with self._http.stream("GET", url, timeout=timeout) as response:
+                self._watched = response.extensions["network_stream"].get_extra_info("socket")
+                if response.is_error:
+                    response.read()
+                    _raise_for(response)
+                for line in response.iter_lines():
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise RefusedError(f"watching {path}: {status['message']}", status["code"])
+                    if event["type"] != "BOOKMARK":
+                        yield event
+        except (httpx.HTTPError, json.JSONDecodeError) as error:
+            raise LocalError(f"watching {path} broke off: {error}") from error
+
+    def abort(self) -> None:
+        """Break off the running watch; another thread may call this."""
+        if self._watched is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                self._watched.shutdown(socket.SHUT_RDWR)
 
     def create(self, path: str, body: Mapping[str, Any]) -> bool:
         """Create an object; False if one of that name exists already."""
@@ -149,4 +196,5 @@ def _annotations(body: Mapping[str, Any]) -> Mapping[str, str]:
 def _raise_for(response: httpx.Response) -> None:
     if response.is_error:
         request = response.request
-        raise LocalError(f"{request.method} {request.url.path} was refused: {response.text[:500]}")
+        message = f"{request.method} {request.url.path} was refused: {response.text[:500]}"
+        raise RefusedError(message, response.status_code)

@@ -116,6 +116,16 @@ class Api:
         ]
         _raise_for(self._request("PATCH", path, patch, "application/json-patch+json"))
 
+    def apply(self, path: str, body: Mapping[str, Any], manager: str) -> None:
+        """Create an object or bring it to the wanted state, server-side.
+
+        Fields that `manager` does not name stay as others have set them; those that it names are
+        its own from now on. An unknown field is refused.
+        """
+        options = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+        url = str(httpx.URL(path).copy_merge_params(options))
+        _raise_for(self._request("PATCH", url, body, "application/apply-patch+yaml"))
+
     def merge(self, path: str, body: Mapping[str, Any]) -> None:
         """Merge fields into an existing object."""
         _raise_for(self._request("PATCH", path, body, "application/merge-patch+json"))

@@ -141,6 +141,15 @@ OTHER_DEFINITIONS: dict[str, tuple[str, ...]] = {
 }
 """Definitions that nothing declares yet; they double the API server's memory (docs/decisions)."""
 
+OPERATOR_MANIFESTS: dict[str, tuple[str, str]] = {
+    "cnpg-manager": (
+        "github.com/cloudnative-pg/cloudnative-pg",
+        "releases/cnpg-{version}.yaml",
+    ),
+    "barman-manager": ("github.com/cloudnative-pg/plugin-barman-cloud", "manifest.yaml"),
+}
+"""How the operators' releases install them: module and file, by the operator's program."""
+
 STAGES: dict[str, tuple[str, ...]] = {
     "sigs.k8s.io/kwok": tuple(
         f"kustomize/stage/{stage}/*.yaml"
@@ -195,6 +204,27 @@ def definition_files(say: Say, *, every: bool) -> list[Path]:
     """The custom resource definitions of what is used, or of every operator of the design."""
     used = _module_files(USED_DEFINITIONS, say)
     return sorted({*used, *_module_files(OTHER_DEFINITIONS, say)}) if every else used
+
+
+def operator_manifest(tool: str, say: Say) -> Path:
+    """The manifest with which an operator's own release installs it.
+
+    Args:
+        tool: the operator's program, one of `OPERATOR_MANIFESTS`.
+        say: told when the module has to be fetched.
+
+    Raises:
+        LocalError: if the module carries no manifest of the program's version.
+    """
+    module, file = OPERATOR_MANIFESTS[tool]
+    name = file.format(version=TOOLS[tool].version)
+    found = _module_files({module: (name,)}, say)
+    if not found:
+        raise LocalError(
+            f"{module} has no {name}: pin one version of it in the go.mod of both "
+            f"{TOOLS[tool].group}/ and crds/"
+        )
+    return found[0]
 
 
 def stage_files(say: Say) -> list[Path]:

@@ -1,0 +1,168 @@
+"""The operators' manifests: their releases', with each change that recovery depends on."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from local.addons.manifest import Document, container, find, parse
+from local.addons.operators import barman_plugin, cloudnative_pg
+from local.errors import LocalError
+from local.toolchain import build
+
+pytestmark = pytest.mark.unit
+
+OPERATOR, POSTGRES, PGBOUNCER = "node.local/cnpg:1", "node.local/postgres:1", "node.local/pgb:1"
+PLUGIN, SIDECAR = "node.local/plugin:1", "node.local/sidecar:1"
+
+
+@pytest.fixture(scope="module")
+def cnpg_release() -> list[Document]:
+    return parse(build.operator_manifest("cnpg-manager", print).read_text())
+
+
+@pytest.fixture(scope="module")
+def barman_release() -> list[Document]:
+    return parse(build.operator_manifest("barman-manager", print).read_text())
+
+
+def changed_cnpg(release: list[Document]) -> list[Document]:
+    return cloudnative_pg(release, operator=OPERATOR, postgres=POSTGRES, pgbouncer=PGBOUNCER)
+
+
+def changed_barman(release: list[Document]) -> list[Document]:
+    return barman_plugin(release, plugin=PLUGIN, sidecar=SIDECAR)
+
+
+@pytest.fixture
+def cnpg(cnpg_release: list[Document]) -> list[Document]:
+    return changed_cnpg(cnpg_release)
+
+
+@pytest.fixture
+def barman(barman_release: list[Document]) -> list[Document]:
+    return changed_barman(barman_release)
+
+
+def manager(documents: list[Document]) -> Document:
+    return container(find(documents, "Deployment", "cnpg-controller-manager"), "manager")
+
+
+def server(documents: list[Document]) -> Document:
+    return container(find(documents, "Deployment", "barman-cloud"), "barman-cloud")
+
+
+def variables(body: Document) -> dict[str, str]:
+    return {v["name"]: v["value"] for v in body["env"] if "value" in v}
+
+
+def test_the_releases_own_documents_stay_as_they_are(cnpg_release: list[Document]) -> None:
+    before = copy.deepcopy(cnpg_release)
+    changed_cnpg(cnpg_release)
+    assert cnpg_release == before
+
+
+def test_operator_and_what_it_gives_instances_are_one_image(cnpg: list[Document]) -> None:
+    assert manager(cnpg)["image"] == OPERATOR
+    assert variables(manager(cnpg))["OPERATOR_IMAGE_NAME"] == OPERATOR
+
+
+def test_the_operator_starts_without_a_registry(cnpg: list[Document]) -> None:
+    assert manager(cnpg)["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_the_operator_runs_twice_in_two_zones(cnpg: list[Document]) -> None:
+    spec = find(cnpg, "Deployment", "cnpg-controller-manager")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["template"]["spec"]["topologySpreadConstraints"]
+    assert find(cnpg, "PodDisruptionBudget", "cnpg-controller-manager")
+
+
+def test_a_dead_leader_is_replaced_sooner_than_by_default(cnpg: list[Document]) -> None:
+    arguments = manager(cnpg)["args"]
+    assert {"--leader-elect", "--leader-lease-duration=10", "--leader-renew-deadline=6"} <= {
+        *arguments
+    }
+
+
+def test_the_operator_is_not_throttled(cnpg: list[Document]) -> None:
+    resources = manager(cnpg)["resources"]
+    assert "cpu" not in resources["limits"]
+    assert resources["limits"]["memory"]
+    assert resources["requests"]["cpu"]
+
+
+def test_the_operator_reads_the_images_of_databases_and_poolers(cnpg: list[Document]) -> None:
+    configuration = find(cnpg, "ConfigMap", "cnpg-controller-manager-config")
+    assert configuration["data"] == {
+        "POSTGRES_IMAGE_NAME": POSTGRES,
+        "PGBOUNCER_IMAGE_NAME": PGBOUNCER,
+    }
+    assert "--config-map-name=cnpg-controller-manager-config" in manager(cnpg)["args"]
+
+
+def test_another_default_image_restarts_the_operator(cnpg_release: list[Document]) -> None:
+    other = cloudnative_pg(
+        cnpg_release, operator=OPERATOR, postgres="node.local/postgres:2", pgbouncer=PGBOUNCER
+    )
+    templates = [
+        find(documents, "Deployment", "cnpg-controller-manager")["spec"]["template"]
+        for documents in (changed_cnpg(cnpg_release), other)
+    ]
+    assert templates[0] != templates[1]
+
+
+def test_a_ready_replica_answers_webhooks_whether_it_leads_or_not(cnpg: list[Document]) -> None:
+    service = find(cnpg, "Service", "cnpg-webhook-service")
+    deployment = find(cnpg, "Deployment", "cnpg-controller-manager")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    port = service["spec"]["ports"][0]["targetPort"]
+    assert manager(cnpg)["readinessProbe"]["httpGet"]["port"] == port
+
+
+def test_a_release_without_its_deployment_is_refused(cnpg_release: list[Document]) -> None:
+    without = [body for body in cnpg_release if body["kind"] != "Deployment"]
+    with pytest.raises(LocalError, match="no Deployment cnpg-controller-manager"):
+        changed_cnpg(without)
+
+
+def test_a_release_that_elects_no_leader_is_refused(cnpg_release: list[Document]) -> None:
+    release = copy.deepcopy(cnpg_release)
+    manager(release)["args"].remove("--leader-elect")
+    with pytest.raises(LocalError, match="not started with --leader-elect"):
+        changed_cnpg(release)
+
+
+def test_the_plugin_and_its_sidecar_get_our_images(barman: list[Document]) -> None:
+    assert server(barman)["image"] == PLUGIN
+    assert server(barman)["imagePullPolicy"] == "IfNotPresent"
+    assert variables(server(barman))["SIDECAR_IMAGE"] == SIDECAR
+
+
+def test_nothing_of_cert_manager_is_left(barman: list[Document]) -> None:
+    assert not [body for body in barman if "cert-manager" in body["apiVersion"]]
+
+
+def test_no_secret_holds_an_image_name(barman: list[Document]) -> None:
+    assert not [body for body in barman if body["kind"] == "Secret"]
+
+
+def test_both_replicas_of_the_plugin_serve(barman: list[Document]) -> None:
+    spec = find(barman, "Deployment", "barman-cloud")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["type"] == "RollingUpdate"
+    assert "--leader-elect" not in server(barman)["args"]
+
+
+def test_the_plugins_replicas_are_spread_and_guarded(barman: list[Document]) -> None:
+    pod = find(barman, "Deployment", "barman-cloud")["spec"]["template"]["spec"]
+    assert pod["topologySpreadConstraints"]
+    assert find(barman, "PodDisruptionBudget", "barman-cloud")
+
+
+def test_a_plugin_of_another_shape_is_refused(barman_release: list[Document]) -> None:
+    without = [body for body in barman_release if body["kind"] != "Deployment"]
+    with pytest.raises(LocalError, match="no Deployment barman-cloud"):
+        changed_barman(without)

@@ -1,0 +1,182 @@
+"""What a drill leaves in `build/drills/`: `<name>.json`, `<name>.svg`, and a line of `summary.md`.
+
+The summary is made anew from all JSON files that are there, so drills may run on different days.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from drills.account import Account
+from drills.faults import Fault
+from drills.plot import svg
+
+
+@dataclass(frozen=True)
+class Run:
+    """One repetition."""
+
+    account: Account
+    redundant: float | None
+    """Seconds from the fault until every instance was back and followed; None if the wait ended
+    before. With a fault that somebody must mend (a node that is off), that time is in it."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Minimum, median and maximum over the repetitions."""
+
+    minimum: float
+    median: float
+    maximum: float
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread | None:
+        """None if any repetition has no value: a spread over the lucky ones would flatter."""
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            return None
+        return cls(min(known), statistics.median(known), max(known))
+
+    def __str__(self) -> str:
+        return f"{self.minimum:.1f} / {self.median:.1f} / {self.maximum:.1f}"
+
+
+_SPREADS = ("writes_out", "writes_sustained", "reads_out", "redundant")
+_SUMMARY_HEAD = """# Drills
+
+Seconds are minimum / median / maximum over the repetitions; "-" where some run did not recover
+while it was watched. How each figure is defined: the first lines of `drills/account.py`.
+
+| drill | runs | acknowledged | lost | unknown | without writes | until steady | without reads \
+| until redundant | goal | verdict |
+|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def write(
+    folder: Path, fault: Fault, runs: Sequence[Run], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the results of one drill and bring the summary up to date.
+
+    Args:
+        folder: `build/drills`.
+        fault: what was done.
+        runs: every repetition, none left out.
+        settings: all that the figures depend on: of the store, the operator, the nodes, the load.
+
+    Returns:
+        What was written as JSON.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    accounts = [run.account for run in runs]
+    result = {
+        "drill": fault.name,
+        "fault": fault.text,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "settings": dict(settings),
+        "goal_seconds": fault.goal,
+        "verdict": verdict(fault, runs),
+        "seconds": {name: spread and asdict(spread) for name, spread in spreads(runs).items()},
+        "durability": _totals(accounts),
+        "runs": [asdict(run) for run in runs],
+    }
+    (folder / f"{fault.name}.json").write_text(json.dumps(result, indent=1))
+    (folder / f"{fault.name}.svg").write_text(svg(f"{fault.name}: {fault.text}", accounts))
+    (folder / "summary.md").write_text(summary(folder))
+    return result
+
+
+def spreads(runs: Sequence[Run]) -> dict[str, Spread | None]:
+    """The four figures of a drill over its repetitions."""
+    values = zip(
+        *(
+            (
+                run.account.writes.outage,
+                run.account.writes.sustained,
+                run.account.reads.outage,
+                run.redundant,
+            )
+            for run in runs
+        ),
+        strict=True,
+    )
+    return {name: Spread.of(column) for name, column in zip(_SPREADS, values, strict=True)}
+
+
+def verdict(fault: Fault, runs: Sequence[Run]) -> list[str]:
+    """Every broken promise; empty if the drill passed."""
+    problems = []
+    for number, run in enumerate(runs, start=1):
+        durability, outage = run.account.durability, run.account.writes.outage
+        if durability.lost and not fault.may_lose:
+            problems.append(f"run {number} lost {len(durability.lost)} acknowledged writes")
+        if durability.contradicted or durability.duplicates:
+            problems.append(
+                f"run {number} cannot be trusted: {len(durability.contradicted)} writes are "
+                f"stored that failed, {durability.duplicates} are stored twice"
+            )
+        if outage is None:
+            problems.append(f"run {number} took no writes until its end")
+        elif outage > fault.goal:
+            problems.append(f"run {number} took no writes for {outage:.1f} s")
+        if run.redundant is None:
+            problems.append(f"run {number} was not redundant again until its end")
+    return problems
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def summary(folder: Path) -> str:
+    """Make the table of all drills whose results are in the folder."""
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return _SUMMARY_HEAD + "".join(_row(result) for result in results)
+
+
+def _row(result: Mapping[str, Any]) -> str:
+    durability = result["durability"]
+    spreads = [
+        str(Spread(**spread)) if spread else "-"
+        for spread in (result["seconds"][name] for name in _SPREADS)
+    ]
+    cells = [
+        f"[{result['drill']}]({result['drill']}.svg): {result['fault']}",
+        len(result["runs"]),
+        f"{durability['acknowledged']:,}",
+        durability["lost"],
+        durability["unknown"],
+        *spreads,
+        f"{result['goal_seconds']:g}",
+        "; ".join(result["verdict"]) or "met",
+    ]
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _totals(accounts: Sequence[Account]) -> dict[str, int]:
+    each = [account.durability for account in accounts]
+    return {
+        "acknowledged": sum(one.acknowledged for one in each),
+        "unknown": sum(one.unknown for one in each),
+        "lost": sum(len(one.lost) for one in each),
+        "extra": sum(one.extra for one in each),
+        "contradicted": sum(len(one.contradicted) for one in each),
+        "duplicates": sum(one.duplicates for one in each),
+    }

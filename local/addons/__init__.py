@@ -135,8 +135,9 @@ def _missing(api: Api, namespace: str, name: str) -> str:
     status, wanted = body.get("status", {}), body["spec"]["replicas"]
     if status.get("observedGeneration", 0) < body["metadata"]["generation"]:
         return f"0/{wanted}"  # what its status counts is the revision before
-    # An available Pod of the former revision must not stand for a new one that does not start.
-    running = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0))
+    # Available ones of the former revision must not stand for new ones that do not start.
+    former = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+    running = max(0, status.get("availableReplicas", 0) - former)
     return "" if running >= wanted else f"{running}/{wanted}"
 
 

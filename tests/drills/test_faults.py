@@ -1,0 +1,138 @@
+"""Which processes a fault hits, and that every fault is undone."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from unittest.mock import Mock, call
+
+import pytest
+
+from drills import faults
+from drills.faults import FAULTS, Fault, Node, Pod, Site, kill_process, matching
+
+UID = "0f0e7c3e-1111-4222-8333-944445555666"
+LISTED = (
+    f"71\t5:memory:/ft-x/a-1/kubepods/burstable/pod{UID}/c1 \t/controller/manager instance run \n"
+    f"80\t5:memory:/ft-x/a-1/kubepods/burstable/pod{UID}/c1 \tpostgres -D /var/lib/pgdata \n"
+    f"81\t5:memory:/ft-x/a-1/kubepods/burstable/pod{UID}/c1 \tpostgres: walwriter  \n"
+    "90\t5:memory:/ft-x/a-1/kubepods/burstable/podother/c9 \tpostgres -D /var/lib/pgdata \n"
+    "7\t5:memory:/ft-x/a-1 \tsh -c postgres -D \n"
+)
+
+
+LOOKING = call.run(["sh", "-c", faults._LIST_PROCESSES])
+
+
+def recorded(name: str = "a-1", zone: str = "a", listed: str = LISTED) -> Mock:
+    """A node that writes down what is done to it, and runs the processes that are listed."""
+    node = Mock(spec=Node, zone=zone)
+    node.name = name
+    node.run.side_effect = lambda command: listed if command[0] == "sh" else ""
+    return node
+
+
+def done(node: Mock) -> list[str]:
+    """What was done to it, in order; looking around is not counted."""
+    return [
+        " ".join(step.args[0]) if step[0] == "run" else step[0]
+        for step in node.method_calls
+        if step != LOOKING
+    ]
+
+
+@dataclass
+class Three:
+    """Three nodes, two of them in one zone."""
+
+    nodes: dict[str, Mock]
+
+    def names(self) -> list[str]:
+        """Of every node."""
+        return list(self.nodes)
+
+    def node(self, name: str) -> Mock:
+        """One of them."""
+        return self.nodes[name]
+
+
+def site() -> tuple[Site, Three]:
+    listed = f"{LISTED}99\tpod{UID}\tredis-server *:6379 \n"
+    zones = {"a-1": "a", "b-1": "b", "a-2": "a"}
+    nodes = Three({name: recorded(name, zone, listed) for name, zone in zones.items()})
+    return Site(nodes, Pod("data", "postgres-1", UID, "a-1")), nodes
+
+
+def test_only_the_pods_own_processes_match() -> None:
+    assert matching(LISTED, UID, "^postgres -D") == [80]
+
+
+def test_a_cgroup_named_by_systemd_is_the_pods_too() -> None:
+    line = f"5\t0::/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/c \tredis-server \n"
+    assert matching(line, UID, "redis-server") == [5]
+
+
+def test_the_processes_of_this_machine_are_listed_with_cgroup_and_command() -> None:
+    with subprocess.Popen(["sleep", "61.5"]) as child:
+        try:
+            listed = subprocess.run(
+                ["sh", "-c", faults._LIST_PROCESSES], capture_output=True, text=True, check=True
+            ).stdout
+        finally:
+            child.kill()
+    rows = [line.split("\t") for line in listed.splitlines()]
+    mine = [row for row in rows if row[0] == str(child.pid)]
+    assert [row[2] for row in mine] == ["sleep 61.5 "]
+    assert ":" in mine[0][1]
+
+
+def test_what_matches_is_killed() -> None:
+    node = recorded()
+    assert kill_process(node, UID, "^postgres") == [80, 81]
+    assert done(node) == ["kill -KILL 80 81"]
+
+
+def test_a_fault_that_hits_nothing_is_an_error() -> None:
+    with pytest.raises(LookupError, match="no process of Pod"):
+        kill_process(recorded(), UID, "mysqld")
+
+
+@pytest.mark.parametrize(
+    ("name", "pid"), [("postgres-process", 80), ("postgres-pod", 71), ("redis-process", 99)]
+)
+def test_each_kind_of_process_is_hit_alone(name: str, pid: int) -> None:
+    where, nodes = site()
+    faults.named(name).cause(where)
+    assert done(nodes.node("a-1")) == [f"kill -KILL {pid}"]
+
+
+def test_a_lost_zone_is_all_its_nodes_and_no_other() -> None:
+    where, nodes = site()
+    fault = faults.named("postgres-zone")
+    fault.cause(where)
+    fault.heal(where)
+    assert {name: done(node) for name, node in nodes.nodes.items()} == {
+        "a-1": ["kill", "start"],
+        "b-1": [],
+        "a-2": ["kill", "start"],
+    }
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name))
+def test_every_fault_is_undone(fault: Fault) -> None:
+    where, nodes = site()
+    fault.cause(where)
+    fault.heal(where)
+    undone = {"kill": "start", "cut": "heal", "freeze": "thaw"}
+    steps = done(nodes.node("a-1"))
+    assert steps
+    assert all(undone[what] in steps[place:] for place, what in enumerate(steps) if what in undone)
+
+
+def test_an_unknown_drill_names_those_there_are() -> None:
+    with pytest.raises(LookupError, match="postgres-cut, "):
+        faults.named("mysql")
+
+
+def test_names_are_unique() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)

@@ -1,0 +1,92 @@
+"""The Redis client against three real servers with their Sentinels."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drills.account import Account, account, parse, parse_stored
+from local.toolchain.packages import ensure_redis
+from tests.components.redis_servers import (
+    CLIENT_PASSWORD,
+    HOST,
+    MASTER_NAME,
+    Servers,
+    servers,
+)
+from tests.components.test_redis_servers import rendered_files
+
+pytest.importorskip("redis", reason="the package redis is not installed")
+pytestmark = pytest.mark.dataplane
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    cache = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
+    try:
+        cache.whole()
+        yield cache
+    finally:
+        cache.kill()
+
+
+@pytest.fixture
+def cache(started: Servers) -> Servers:
+    started.whole()
+    command("prepare", started).wait(timeout=30)
+    return started
+
+
+def command(name: str, cache: Servers, *options: str) -> subprocess.Popen[str]:
+    environment = {
+        "REDIS_SENTINELS": ",".join(f"{HOST}:{sentinel.port}" for sentinel in cache.sentinels),
+        "REDIS_MASTER_NAME": MASTER_NAME,
+        "REDIS_USERNAME": "client",
+        "REDIS_PASSWORD": CLIENT_PASSWORD,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "drills.load.redis", name, *options],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def killed_under_load(cache: Servers, folder: Path, *options: str) -> Account:
+    """Kill the master three seconds into a load of 20, and account for it."""
+    load = command(
+        "run", cache, "--folder", str(folder), "--seconds", "20", "--rate", "100", *options
+    )
+    try:
+        time.sleep(3)
+        fault = time.time()
+        cache.master.kill()
+        assert load.wait(timeout=60) == 0
+    finally:
+        load.kill()
+    stored, _ = command("stored", cache).communicate(timeout=30)
+    return account(parse((folder / "attempts.log").read_text()), parse_stored(stored), fault)
+
+
+@pytest.fixture(params=[(), ("--wait", "1")], ids=["reply", "confirmed"])
+def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    given: tuple[str, ...] = request.param
+    return given
+
+
+def test_a_killed_master_is_out_of_use_for_a_while_and_what_is_stored_was_tried(
+    cache: Servers, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    bill = killed_under_load(cache, tmp_path, *options)
+    assert bill.writes.outage is not None
+    assert 1 < bill.writes.outage < 15
+    assert bill.durability.acknowledged > 100
+    assert bill.durability.contradicted == ()
+    assert bill.durability.duplicates == 0
+    assert bill.durability.lost == () or not options

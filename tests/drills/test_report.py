@@ -1,0 +1,108 @@
+"""What a drill leaves behind: figures, verdict, plot, summary."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from drills import faults, report
+from drills.account import Account, Attempt, account
+from drills.report import Run, Spread
+
+FAULT = replace(faults.named("postgres-node"), goal=30)
+
+
+def bill(outage: float, stored: int | None = None) -> Account:
+    """Writes every 0.1 s for 20 s, none while the outage lasts; `stored` of them are kept."""
+    moments = [100 + 0.1 * step for step in range(-50, 150)]
+    served = [moment for moment in moments if not 0 <= moment - 100 < outage]
+    attempts = [Attempt(m - 0.01, m, "w", 0, n, "ok", "-") for n, m in enumerate(served)]
+    reads = [Attempt(m - 0.01, m, "r", 0, n, "ok", "-") for n, m in enumerate(moments)]
+    kept = len(served) if stored is None else stored
+    return account([*attempts, *reads], [(0, number) for number in range(kept)], 100)
+
+
+def run(outage: float = 5, stored: int | None = None, redundant: float | None = 12) -> Run:
+    return Run(bill(outage, stored), redundant)
+
+
+def test_a_spread_is_minimum_median_and_maximum() -> None:
+    assert Spread.of([3, 1, 8]) == Spread(1, 3, 8)
+
+
+def test_a_spread_does_not_leave_out_the_run_that_never_recovered() -> None:
+    assert Spread.of([3, None, 8]) is None
+
+
+def test_a_drill_within_its_goal_that_lost_nothing_passes() -> None:
+    assert report.verdict(FAULT, [run(), run(6)]) == []
+
+
+def test_a_lost_write_is_a_broken_promise() -> None:
+    assert report.verdict(FAULT, [run(), run(stored=3)]) == [
+        f"run 2 lost {bill(5).durability.acknowledged - 3} acknowledged writes"
+    ]
+
+
+def test_a_lost_write_is_none_where_the_store_never_promised_more() -> None:
+    assert report.verdict(replace(FAULT, may_lose=True), [run(stored=3)]) == []
+
+
+def test_one_slow_run_among_many_is_a_broken_promise() -> None:
+    problems = report.verdict(replace(FAULT, goal=6), [run(), run(7), run()])
+    assert problems == ["run 2 took no writes for 7.1 s"]
+
+
+def test_a_run_that_never_recovered_is_a_broken_promise() -> None:
+    assert report.verdict(FAULT, [run(15)]) == ["run 1 took no writes until its end"]
+
+
+def test_a_run_that_never_got_redundant_is_a_broken_promise() -> None:
+    assert report.verdict(FAULT, [run(redundant=None)]) == [
+        "run 1 was not redundant again until its end"
+    ]
+
+
+def test_a_run_that_contradicts_itself_is_not_trusted() -> None:
+    (problem,) = report.verdict(FAULT, [run(stored=10_000)])
+    assert "cannot be trusted" in problem
+
+
+def test_the_results_hold_every_run_and_the_settings(tmp_path: Path) -> None:
+    report.write(tmp_path, FAULT, [run(), run(6)], {"failoverDelay": 0})
+    written = json.loads((tmp_path / "postgres-node.json").read_text())
+    assert [one["account"]["writes"]["outage"] for one in written["runs"]] == [
+        pytest.approx(5.1),
+        pytest.approx(6.1),
+    ]
+    assert written["settings"] == {"failoverDelay": 0}
+    assert written["seconds"]["writes_out"] == pytest.approx(
+        {"minimum": 5.1, "median": 5.6, "maximum": 6.1}
+    )
+    assert written["machine"]["cpus"] >= 1
+
+
+def test_the_plot_is_well_formed_and_shades_the_outage_of_each_run(tmp_path: Path) -> None:
+    report.write(tmp_path, FAULT, [run(), run(6), run(15)], {})
+    root = ElementTree.parse(tmp_path / "postgres-node.svg").getroot()  # noqa: S314 (our own)
+    space = "{http://www.w3.org/2000/svg}"
+    shades = [r for r in root.iter(f"{space}rect") if r.get("height") == "74"]
+    words = "".join(root.itertext())
+    assert len(shades) == 2
+    assert "seconds since the fault" in words
+    assert "not back" in words
+
+
+def test_the_summary_has_a_row_for_every_drill_ever_run(tmp_path: Path) -> None:
+    report.write(tmp_path, FAULT, [run()], {})
+    report.write(tmp_path, faults.named("redis-process"), [run()], {})
+    rows = (tmp_path / "summary.md").read_text().splitlines()
+    assert [row.split("]")[0] for row in rows if row.startswith("| [")] == [
+        "| [postgres-node",
+        "| [redis-process",
+    ]
+    assert all(row.count("|") == 12 for row in rows if row.startswith("|"))

@@ -21,7 +21,15 @@ from typing import Any
 
 import pytest
 
-from tests.components.redis_servers import eventually, free_ports
+from local.toolchain.packages import ensure_redis
+from tests.components.redis_servers import (
+    CLIENT_PASSWORD,
+    Servers,
+    eventually,
+    free_ports,
+    servers,
+)
+from tests.components.test_redis_servers import rendered_files
 
 APP = Path(__file__).parents[4] / "local/images/service/app.py"
 PASSWORD = "never-to-be-seen"
@@ -345,6 +353,48 @@ def test_no_password_is_logged(start: Start) -> None:
     engine.ask()
     assert engine.lines()
     assert PASSWORD not in engine.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    pytest.importorskip("redis")
+    cache = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
+    try:
+        cache.whole()
+        yield cache
+    finally:
+        cache.kill()
+
+
+def user_of(redis: Servers, start: Start, secrets: Path) -> Service:
+    folder = secrets / "redis"
+    folder.mkdir(parents=True)
+    (folder / "username").write_text("client")
+    (folder / "password").write_text(CLIENT_PASSWORD)
+    sentinels = [sentinel.port for sentinel in redis.sentinels]
+    return start(**redis_at(*sentinels), SECRETS=str(secrets))
+
+
+@pytest.mark.dataplane
+def test_work_is_written_to_the_master_that_the_sentinels_name(
+    start: Start, redis: Servers, tmp_path: Path
+) -> None:
+    redis.whole()
+    status, answer = user_of(redis, start, tmp_path / "own").ask()
+    assert status == 200, answer
+    assert redis.master.ask("get", f"work:engine:{answer['id']}") == answer["id"]
+
+
+@pytest.mark.dataplane
+def test_work_goes_on_with_the_new_master(start: Start, redis: Servers, tmp_path: Path) -> None:
+    redis.whole()
+    engine = user_of(redis, start, tmp_path / "own")
+    assert engine.ask()[0] == 200
+    old = redis.master
+    old.kill()
+    redis.await_other_master(old)
+    eventually("work succeeds again", lambda: engine.ask()[0] == 200, seconds=20)
+    assert redis.master is not old
 
 
 # Faults -----------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ needs of a cluster's nodes is the small `Node` protocol; it changes nothing else
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -29,14 +29,8 @@ class Node(Protocol):
     def start(self) -> None:
         """Start it again with the disk it had."""
 
-    def freeze(self) -> None:
-        """Stop all its processes where they are."""
-
-    def thaw(self) -> None:
-        """Let them go on."""
-
-    def cut(self, others: Sequence[str] | None = None) -> None:
-        """Drop all packets from and to the LAN, or only those from and to the named nodes."""
+    def cut(self) -> None:
+        """Drop all packets from and to the world, in silence."""
 
     def heal(self) -> None:
         """Undo `cut`."""
@@ -71,6 +65,8 @@ class Site:
 
     nodes: Nodes
     leader: Pod
+    restart: Callable[[], None]
+    """Ask for a restart of everything of the store, one after the other."""
 
     @property
     def node(self) -> Node:
@@ -84,6 +80,9 @@ class Site:
         return [node for node in nodes if node.zone == self.node.zone]
 
 
+Step = Callable[[Site], None]
+
+
 @dataclass(frozen=True)
 class Fault:
     """One row of the table below."""
@@ -92,15 +91,19 @@ class Fault:
     store: str
     """`postgres` or `redis`."""
     text: str
-    goal: float
-    """Seconds without writes, at most, in every repetition."""
-    cause: Callable[[Site], None]
-    heal: Callable[[Site], None]
-    settings: Mapping[str, str]
-    """Of the store, where it is drilled with settings that are known to be dangerous: what is
-    expected then is that the drill notices."""
+    goal: float | None
+    """Seconds without writes, at most, in every repetition; None: not what this drill is about."""
+    cause: Step
+    mend: Step | None = None
+    """What somebody must do once the store has moved on; None if the cluster does it all."""
     may_lose: bool = False
     """Whether acknowledged writes may be missing afterwards: the store never promised more."""
+    inside: bool = False
+    """Whether the client is on the leader's node, and so on its side of a cut: the place from
+    which a leader that does not know that it is one no more would still be believed."""
+    weakened: bool = False
+    """Whether the store runs with settings that are known to be dangerous. What is expected then
+    is that the drill can tell."""
 
 
 _LIST_PROCESSES = r"""
@@ -158,7 +161,7 @@ _INSTANCE_MANAGER = r"^\S*manager instance run"
 _REDIS = r"^(\S*/)?redis-server"
 
 
-def _kill(match: str) -> Callable[[Site], None]:
+def _kill(match: str) -> Step:
     def cause(site: Site) -> None:
         kill_process(site.node, site.leader.uid, match)
 
@@ -191,112 +194,135 @@ def _start_zone(site: Site) -> None:
         node.start()
 
 
-def _nothing(_: Site) -> None:
-    """The cluster mends it by itself."""
+def _restart(site: Site) -> None:
+    site.restart()
 
 
-_AS_DECLARED: Mapping[str, str] = {}
-_ASYNCHRONOUS = {"synchronous": "0"}
-_NO_REPLICA_NEEDED = {"min_replicas_to_write": "0"}
+_POSTGRES_PROCESS = Fault(
+    "postgres-process",
+    "postgres",
+    "SIGKILL of the primary's postmaster",
+    10,
+    _kill(_POSTMASTER),
+)
+_POSTGRES_CONTAINER = Fault(
+    "postgres-container",
+    "postgres",
+    "SIGKILL of process 1 of the primary's container",
+    10,
+    _kill(_INSTANCE_MANAGER),
+)
+_POSTGRES_NODE = Fault(
+    "postgres-node",
+    "postgres",
+    "all processes of the primary's node killed",
+    30,
+    _kill_node,
+    _start_node,
+)
+_POSTGRES_CUT = Fault(
+    "postgres-cut",
+    "postgres",
+    "the primary's node cut off, but alive",
+    30,
+    _cut_node,
+    _heal_node,
+)
+_POSTGRES_CUT_INSIDE = Fault(
+    "postgres-cut-inside",
+    "postgres",
+    "the primary's node cut off, with the client on it",
+    None,
+    _cut_node,
+    _heal_node,
+    inside=True,
+)
+_POSTGRES_ZONE = Fault(
+    "postgres-zone",
+    "postgres",
+    "every node of the primary's zone killed",
+    30,
+    _kill_zone,
+    _start_zone,
+)
+_POSTGRES_ROLLING = Fault(
+    "postgres-rolling", "postgres", "rolling restart of every instance and pooler", 10, _restart
+)
+_REDIS_PROCESS = Fault(
+    "redis-process",
+    "redis",
+    "SIGKILL of the master's server",
+    6,
+    _kill(_REDIS),
+    may_lose=True,
+)
+_REDIS_CUT = Fault(
+    "redis-cut",
+    "redis",
+    "the master's node cut off, but alive",
+    6,
+    _cut_node,
+    _heal_node,
+    may_lose=True,
+)
+_REDIS_CUT_INSIDE = Fault(
+    "redis-cut-inside",
+    "redis",
+    "the master's node cut off, with the client on it",
+    None,
+    _cut_node,
+    _heal_node,
+    may_lose=True,
+    inside=True,
+)
+_REDIS_ZONE = Fault(
+    "redis-zone",
+    "redis",
+    "every node of the master's zone killed",
+    6,
+    _kill_zone,
+    _start_zone,
+    may_lose=True,
+)
+_REDIS_ROLLING = Fault(
+    "redis-rolling", "redis", "rolling restart of every server and Sentinel", 6, _restart
+)
+
+
+def _weakened(fault: Fault, suffix: str, text: str) -> Fault:
+    """The same fault where the store runs with dangerous settings."""
+    return replace(
+        fault,
+        name=f"{fault.name}-{suffix}",
+        text=f"{fault.text}, {text}",
+        goal=None,
+        may_lose=True,
+        weakened=True,
+    )
+
+
+_ASYNCHRONOUS = ("asynchronous", "no synchronous standby (dangerous)")
+_ALONE = ("alone", "the master may write without replicas (dangerous)")
 
 FAULTS = (
-    Fault(
-        "postgres-process",
-        "postgres",
-        "SIGKILL of the primary's postmaster",
-        10,
-        _kill(_POSTMASTER),
-        _nothing,
-        _AS_DECLARED,
-    ),
-    Fault(
-        "postgres-pod",
-        "postgres",
-        "SIGKILL of process 1 of the primary's container",
-        10,
-        _kill(_INSTANCE_MANAGER),
-        _nothing,
-        _AS_DECLARED,
-    ),
-    Fault(
-        "postgres-node",
-        "postgres",
-        "all processes of the primary's node killed",
-        30,
-        _kill_node,
-        _start_node,
-        _AS_DECLARED,
-    ),
-    Fault(
-        "postgres-cut",
-        "postgres",
-        "the primary's node cut off, but alive",
-        30,
-        _cut_node,
-        _heal_node,
-        _AS_DECLARED,
-    ),
-    Fault(
-        "postgres-zone",
-        "postgres",
-        "every node of the primary's zone killed",
-        30,
-        _kill_zone,
-        _start_zone,
-        _AS_DECLARED,
-    ),
-    Fault(
-        "redis-process",
-        "redis",
-        "SIGKILL of the master's server",
-        6,
-        _kill(_REDIS),
-        _nothing,
-        _AS_DECLARED,
-        may_lose=True,
-    ),
-    Fault(
-        "redis-cut",
-        "redis",
-        "the master's node cut off, but alive",
-        6,
-        _cut_node,
-        _heal_node,
-        _AS_DECLARED,
-        may_lose=True,
-    ),
-    Fault(
-        "postgres-node-asynchronous",
-        "postgres",
-        "as postgres-node, with no synchronous standby: dangerous",
-        30,
-        _kill_node,
-        _start_node,
-        _ASYNCHRONOUS,
-        may_lose=True,
-    ),
-    Fault(
-        "postgres-cut-asynchronous",
-        "postgres",
-        "as postgres-cut, with no synchronous standby: dangerous",
-        30,
-        _cut_node,
-        _heal_node,
-        _ASYNCHRONOUS,
-        may_lose=True,
-    ),
-    Fault(
-        "redis-cut-alone",
-        "redis",
-        "as redis-cut, with a master that needs no replica to write: dangerous",
-        6,
-        _cut_node,
-        _heal_node,
-        _NO_REPLICA_NEEDED,
-        may_lose=True,
-    ),
+    _POSTGRES_PROCESS,
+    _POSTGRES_CONTAINER,
+    _POSTGRES_NODE,
+    _POSTGRES_CUT,
+    _POSTGRES_CUT_INSIDE,
+    _POSTGRES_ZONE,
+    _POSTGRES_ROLLING,
+    _REDIS_PROCESS,
+    _REDIS_CUT,
+    _REDIS_CUT_INSIDE,
+    _REDIS_ZONE,
+    _REDIS_ROLLING,
+    _weakened(_POSTGRES_CONTAINER, *_ASYNCHRONOUS),
+    _weakened(_POSTGRES_NODE, *_ASYNCHRONOUS),
+    _weakened(_POSTGRES_CUT_INSIDE, *_ASYNCHRONOUS),
+    _weakened(_REDIS_CUT_INSIDE, *_ALONE),
 )
-"""Every drill. Rolling restarts need no node: see `drills.stores`."""
+"""Every drill."""
 
 
 def named(name: str) -> Fault:

@@ -127,7 +127,7 @@ def verdict(fault: Fault, runs: Sequence[Run]) -> list[str]:
             )
         if outage is None:
             problems.append(f"run {number} took no writes until its end")
-        elif outage > fault.goal:
+        elif fault.goal is not None and outage > fault.goal:
             problems.append(f"run {number} took no writes for {outage:.1f} s")
         if run.redundant is None:
             problems.append(f"run {number} was not redundant again until its end")
@@ -164,7 +164,7 @@ def _row(result: Mapping[str, Any]) -> str:
         durability["lost"],
         durability["unknown"],
         *spreads,
-        f"{result['goal_seconds']:g}",
+        "-" if result["goal_seconds"] is None else f"{result['goal_seconds']:g}",
         "; ".join(result["verdict"]) or "met",
     ]
     return f"| {' | '.join(map(str, cells))} |\n"

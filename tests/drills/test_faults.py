@@ -60,7 +60,7 @@ def site() -> tuple[Site, Three]:
     listed = f"{LISTED}99\tpod{UID}\tredis-server *:6379 \n"
     zones = {"a-1": "a", "b-1": "b", "a-2": "a"}
     nodes = Three({name: recorded(name, zone, listed) for name, zone in zones.items()})
-    return Site(nodes, Pod("data", "postgres-1", UID, "a-1")), nodes
+    return Site(nodes, Pod("data", "postgres-1", UID, "a-1"), Mock()), nodes
 
 
 def test_only_the_pods_own_processes_match() -> None:
@@ -98,7 +98,7 @@ def test_a_fault_that_hits_nothing_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pid"), [("postgres-process", 80), ("postgres-pod", 71), ("redis-process", 99)]
+    ("name", "pid"), [("postgres-process", 80), ("postgres-container", 71), ("redis-process", 99)]
 )
 def test_each_kind_of_process_is_hit_alone(name: str, pid: int) -> None:
     where, nodes = site()
@@ -110,7 +110,8 @@ def test_a_lost_zone_is_all_its_nodes_and_no_other() -> None:
     where, nodes = site()
     fault = faults.named("postgres-zone")
     fault.cause(where)
-    fault.heal(where)
+    assert fault.mend
+    fault.mend(where)
     assert {name: done(node) for name, node in nodes.nodes.items()} == {
         "a-1": ["kill", "start"],
         "b-1": [],
@@ -119,14 +120,27 @@ def test_a_lost_zone_is_all_its_nodes_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name))
-def test_every_fault_is_undone(fault: Fault) -> None:
+def test_what_a_fault_does_to_a_node_is_undone(fault: Fault) -> None:
     where, nodes = site()
     fault.cause(where)
-    fault.heal(where)
-    undone = {"kill": "start", "cut": "heal", "freeze": "thaw"}
+    if fault.mend:
+        fault.mend(where)
+    undone = {"kill": "start", "cut": "heal"}
     steps = done(nodes.node("a-1"))
-    assert steps
     assert all(undone[what] in steps[place:] for place, what in enumerate(steps) if what in undone)
+
+
+def test_a_rolling_restart_touches_no_node() -> None:
+    where, nodes = site()
+    faults.named("postgres-rolling").cause(where)
+    assert all(done(node) == [] for node in nodes.nodes.values())
+
+
+def test_weakened_drills_are_the_same_faults_and_may_lose() -> None:
+    for weak in (fault for fault in FAULTS if fault.weakened):
+        strong = faults.named(weak.name.rpartition("-")[0])
+        assert (weak.cause, weak.mend, weak.inside) == (strong.cause, strong.mend, strong.inside)
+        assert weak.may_lose
 
 
 def test_an_unknown_drill_names_those_there_are() -> None:

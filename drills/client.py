@@ -1,0 +1,180 @@
+"""The Pod that runs a load client: where it is put, how its results come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drills.account import Attempt, Key, parse, parse_stored
+from drills.faults import Pod
+from drills.kube import Kube
+from drills.stores import Store
+from local.errors import LocalError
+
+NAME = "drill-client"
+_CONTAINER = "client"
+_FILES = Path(__file__).parent / "load"
+_CODE, _OUT = "/code", "/out"
+_USER = 65_532
+_START_SECONDS, _STOP_SECONDS, _READ_SECONDS = 60.0, 30.0, 120.0
+_POLL_SECONDS = 0.5
+_LIVES_SECONDS = 7200
+"""How long the container stays after its load, so that its results can be read."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where clients of the platform run."""
+
+    namespace: str
+    workload: str
+    """A service that may connect to the stores; the client shows its label at their walls."""
+    image: str
+    """With Python and the drivers."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """One load client, running."""
+
+    kube: Kube
+    pod: Pod
+    module: str
+
+    def stop(self) -> None:
+        """End the load, and wait until its last attempt is written down."""
+        self._run("touch", f"{_OUT}/stop")
+        deadline = time.monotonic() + _STOP_SECONDS
+        while not self._run("sh", "-c", f"cat {_OUT}/exit 2>/dev/null || true"):
+            if time.monotonic() > deadline:
+                raise LocalError(f"the load client did not stop within {_STOP_SECONDS:.0f} s")
+            time.sleep(_POLL_SECONDS)
+
+    def attempts(self) -> list[Attempt]:
+        """All it did."""
+        return parse(self._run("cat", f"{_OUT}/attempts.log"))
+
+    def stored(self) -> list[Key]:
+        """What the store holds now, read as any client reads."""
+        return parse_stored(self._run("python3", "-m", self.module, "stored"))
+
+    def remove(self) -> None:
+        """End it at once."""
+        self.kube.api.delete(
+            f"/api/v1/namespaces/{self.pod.namespace}/pods/{NAME}?gracePeriodSeconds=0"
+        )
+
+    def _run(self, *command: str) -> str:
+        return self.kube.execute(self.pod, _CONTAINER, command, _READ_SECONDS)
+
+
+def start(kube: Kube, place: Place, node: str, store: Store, options: Sequence[str]) -> Client:
+    """Start a client on a node, with an empty table of its own, and wait until it loads.
+
+    Raises:
+        LocalError: if nothing was acknowledged within a minute.
+    """
+    pods, maps = (f"/api/v1/namespaces/{place.namespace}/{kind}" for kind in ("pods", "configmaps"))
+    for path in (f"{pods}/{NAME}?gracePeriodSeconds=0", f"{maps}/{NAME}"):
+        kube.api.delete(path)
+    code = {path.name: path.read_text() for path in sorted(_FILES.glob("*.py"))}
+    kube.api.create(maps, {"metadata": {"name": NAME}, "data": code})
+    deadline = time.monotonic() + _START_SECONDS
+    while not kube.api.create(pods, manifest(place, node, store, options)):
+        _wait(deadline, "the load client of an earlier run is not gone")
+    while True:
+        client = Client(kube, kube.pod(place.namespace, NAME), store.client)
+        try:
+            if any(attempt.outcome == "ok" for attempt in client.attempts()):
+                return client
+        except LocalError as error:
+            _wait(deadline, f"the load client does not start: {error}")
+        else:
+            _wait(deadline, "the store acknowledged nothing")
+
+
+def _wait(deadline: float, problem: str) -> None:
+    if time.monotonic() > deadline:
+        raise LocalError(problem)
+    time.sleep(_POLL_SECONDS)
+
+
+def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> dict[str, Any]:
+    """The Pod. It is never Ready, so that no Service of the workload sends it requests."""
+    client = f"python3 -m {store.client}"
+    script = (
+        f"{client} prepare && {client} run --folder {_OUT} {' '.join(options)}; "
+        f"echo $? > {_OUT}/exit; exec sleep {_LIVES_SECONDS}"
+    )
+    return {
+        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/name": place.workload}},
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": _USER,
+                "runAsGroup": _USER,
+                "fsGroup": _USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": _CONTAINER,
+                    "image": place.image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sh", "-c", script],
+                    "envFrom": [{"configMapRef": {"name": store.connection}}],
+                    "env": [
+                        {"name": "PYTHONPATH", "value": _CODE},
+                        {"name": "RES_OPTIONS", "value": "timeout:1 attempts:2"},
+                        *_login(store.connection),
+                    ],
+                    "readinessProbe": {"exec": {"command": ["false"]}},
+                    "resources": _resources("50m", "128Mi"),
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": True,
+                    },
+                    "volumeMounts": [
+                        {"name": "code", "mountPath": f"{_CODE}/drills/load", "readOnly": True},
+                        {"name": "out", "mountPath": _OUT},
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "code", "configMap": {"name": NAME}},
+                {"name": "out", "emptyDir": {"sizeLimit": "256Mi"}},
+            ],
+        },
+    }
+
+
+def _login(connection: str) -> list[Mapping[str, Any]]:
+    """Name user and password as each driver reads them."""
+    keys = {
+        "PGUSER": "username",
+        "PGPASSWORD": "password",
+        "REDIS_USERNAME": "username",
+        "REDIS_PASSWORD": "password",
+    }
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": connection, "key": key}}}
+        for name, key in keys.items()
+    ]
+
+
+def _resources(cpu: str, memory: str) -> dict[str, dict[str, str]]:
+    storage = {"ephemeral-storage": "300Mi"}
+    return {
+        "requests": {"cpu": cpu, "memory": memory, **storage},
+        "limits": {"cpu": "1", "memory": memory, **storage},
+    }

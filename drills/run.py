@@ -1,0 +1,125 @@
+"""Run a drill, repetition by repetition: load, fault, recovery, account.
+
+whole -> client loads -> warm-up -> FAULT -> another leads -> mend -> whole -> settle -> account
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from drills import client
+from drills.account import account
+from drills.client import Place
+from drills.faults import Fault, Nodes, Pod, Site
+from drills.kube import Kube
+from drills.report import Run
+from drills.stores import Store
+from local.errors import LocalError
+
+WARM_UP_SECONDS = 8.0
+FAILOVER_SECONDS = 150.0
+"""How long another leader is waited for before the fault is mended all the same."""
+AFTER_FAILOVER_SECONDS = 10.0
+"""Between the failover and the mending, so that both are seen apart."""
+WHOLE_SECONDS = 600.0
+STEADY_WHOLE_SECONDS = 10.0
+"""It counts as whole again from the first moment after which it stayed so for this long."""
+_POLL_SECONDS = 0.5
+_MOST_LOAD_SECONDS = WARM_UP_SECONDS + FAILOVER_SECONDS + AFTER_FAILOVER_SECONDS + WHOLE_SECONDS
+_RATE = 150.0
+LOAD = ("--rate", f"{_RATE:.0f}", "--seconds", f"{_MOST_LOAD_SECONDS:.0f}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where drills take place."""
+
+    kube: Kube
+    nodes: Nodes
+    store: Store
+    place: Place
+    say: Callable[[str], None]
+
+
+def drill(stage: Stage, fault: Fault, times: int) -> list[Run]:
+    """Repeat a fault; each repetition starts from a store that is whole.
+
+    Raises:
+        LocalError: if the store is not whole within `WHOLE_SECONDS` before a repetition.
+    """
+    runs = []
+    with stage.store.weakened() if fault.weakened else nullcontext():
+        for number in range(1, times + 1):
+            if whole_since(stage.store, WHOLE_SECONDS) is None:
+                raise LocalError(f"{fault.name} {number}: the store is not whole, nothing was done")
+            run = _repetition(stage, fault)
+            runs.append(run)
+            lost, outage = len(run.account.durability.lost), run.account.writes.outage
+            stage.say(f"{fault.name} {number} of {times}: {lost} lost, without writes {outage} s")
+    return runs
+
+
+def _repetition(stage: Stage, fault: Fault) -> Run:
+    leader = stage.store.leader()
+    site = Site(stage.nodes, leader, stage.store.restart)
+    node = leader.node if fault.inside else node_elsewhere(stage.nodes, leader)
+    load = client.start(stage.kube, stage.place, node, stage.store, LOAD)
+    try:
+        time.sleep(WARM_UP_SECONDS)
+        moment = time.time()
+        with mended(fault, site):
+            fault.cause(site)
+            if fault.mend:
+                _await_other_leader(stage.store, leader)
+        whole = whole_since(stage.store, WHOLE_SECONDS)
+        load.stop()
+        bill = account(load.attempts(), load.stored(), moment)
+    finally:
+        load.remove()
+    return Run(bill, whole and whole - moment)
+
+
+@contextmanager
+def mended(fault: Fault, site: Site) -> Iterator[None]:
+    """Mend the fault at the end, whatever happens in between: Ctrl-C leaves no node cut off."""
+    try:
+        yield
+    finally:
+        if fault.mend:
+            fault.mend(site)
+
+
+def node_elsewhere(nodes: Nodes, leader: Pod) -> str:
+    """A node in another zone than the leader's, so that the client outlives every fault."""
+    zone = nodes.node(leader.node).zone
+    return next(name for name in sorted(nodes.names()) if nodes.node(name).zone != zone)
+
+
+def _await_other_leader(store: Store, old: Pod) -> None:
+    deadline = time.monotonic() + FAILOVER_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if store.leader().name != old.name:
+                time.sleep(AFTER_FAILOVER_SECONDS)
+                return
+        except LocalError:
+            pass  # nobody can be asked at this moment
+        time.sleep(_POLL_SECONDS)
+
+
+def whole_since(store: Store, limit: float) -> float | None:
+    """Wait until the store is whole and stays so; return since when, None if it did not in time."""
+    deadline, since = time.monotonic() + limit, None
+    while time.monotonic() < deadline:
+        try:
+            whole = store.is_whole()
+        except LocalError:
+            whole = False
+        since = (since or time.time()) if whole else None
+        if since and time.time() - since >= STEADY_WHOLE_SECONDS:
+            return since
+        time.sleep(_POLL_SECONDS)
+    return None

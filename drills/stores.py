@@ -1,0 +1,199 @@
+"""The two stores that are drilled: who leads, whether they are whole, how to weaken and restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from drills.faults import Pod
+from drills.kube import Kube
+from local.errors import LocalError
+
+_RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+
+
+class Store(Protocol):
+    """What a drill asks of a store."""
+
+    @property
+    def client(self) -> str:
+        """The module of its load client."""
+
+    @property
+    def connection(self) -> str:
+        """The ConfigMap and the Secret, of one name, with which its clients reach it."""
+
+    def leader(self) -> Pod:
+        """The Pod that takes the writes.
+
+        Raises:
+            LocalError: if none can be named now.
+        """
+
+    def is_whole(self) -> bool:
+        """Whether every instance is there and follows the leader.
+
+        Raises:
+            LocalError: if that cannot be asked now.
+        """
+
+    def restart(self) -> None:
+        """Ask for a rolling restart of everything."""
+
+    def weakened(self) -> AbstractContextManager[None]:
+        """Run with dangerous settings for as long as the context lasts."""
+
+    def settings(self) -> dict[str, Any]:
+        """What its figures depend on."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A CloudNativePG cluster."""
+
+    kube: Kube
+    namespace: str
+    name: str
+    client: str = "drills.load.postgres"
+
+    @property
+    def connection(self) -> str:
+        """As the component publishes it."""
+        return f"{self.name}-client"
+
+    @property
+    def _path(self) -> str:
+        return f"/apis/postgresql.cnpg.io/v1/namespaces/{self.namespace}/clusters/{self.name}"
+
+    def leader(self) -> Pod:
+        """The current primary."""
+        return self.kube.pod(
+            self.namespace, self.kube.api.get(self._path)["status"]["currentPrimary"]
+        )
+
+    def is_whole(self) -> bool:
+        """Whether all instances are ready, and the primary streams to all others."""
+        cluster = self.kube.api.get(self._path)
+        if not all_ready(cluster):
+            return False
+        return self._ask("select count(*) from pg_stat_replication where state = 'streaming'") == (
+            str(cluster["spec"]["instances"] - 1)
+        )
+
+    def restart(self) -> None:
+        """Restart the instances, standbys first, and the poolers beside them."""
+        now = datetime.now(UTC).isoformat()
+        stamp = {"metadata": {"annotations": {_RESTARTED_AT: now}}}
+        self.kube.api.merge(self._path, stamp)
+        deployments = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        labels = f"cnpg.io/cluster={self.name}"
+        for found in self.kube.api.items(f"{deployments}?labelSelector={labels}"):
+            path = f"{deployments}/{found['metadata']['name']}"
+            self.kube.api.merge(path, {"spec": {"template": stamp}})
+
+    @contextmanager
+    def weakened(self) -> Iterator[None]:
+        """Acknowledge writes that no standby has, and promote whatever is there."""
+        postgresql = self.kube.api.get(self._path)["spec"]["postgresql"]
+        self._set_synchronous(None)
+        try:
+            yield
+        finally:
+            self._set_synchronous(postgresql.get("synchronous"))
+
+    def settings(self) -> dict[str, Any]:
+        """The whole declaration."""
+        spec: dict[str, Any] = self.kube.api.get(self._path)["spec"]
+        return spec
+
+    def _set_synchronous(self, value: object) -> None:
+        self.kube.api.merge(self._path, {"spec": {"postgresql": {"synchronous": value}}})
+
+    def _ask(self, query: str) -> str:
+        command = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", query]
+        return self.kube.execute(self.leader(), "postgres", command).strip()
+
+
+@dataclass(frozen=True)
+class Redis:
+    """Data servers with their Sentinels."""
+
+    kube: Kube
+    namespace: str
+    name: str
+    client: str = "drills.load.redis"
+
+    @property
+    def connection(self) -> str:
+        """As the component publishes it."""
+        return f"{self.name}-client"
+
+    def leader(self) -> Pod:
+        """The master that the Sentinels name."""
+        sentinels = self._pods(f"{self.name}-sentinel")
+        if not sentinels:
+            raise LocalError(f"no Sentinel of {self.namespace}/{self.name} is ready")
+        answer = self._ask(
+            sentinels[0], f"ask $here sentinel get-master-addr-by-name {self.name}"
+        ).split()
+        if not answer:
+            raise LocalError(f"no Sentinel of {self.namespace}/{self.name} names a master")
+        return self.kube.pod(self.namespace, answer[0].partition(".")[0])
+
+    def is_whole(self) -> bool:
+        """Whether all servers and Sentinels are ready, and the master feeds all others."""
+        sizes = {name: self._size(name) for name in (self.name, f"{self.name}-sentinel")}
+        if any(len(self._pods(name)) < size for name, size in sizes.items()):
+            return False
+        replication = self._ask(self.leader(), "ask $here info replication")
+        return replication.count("state=online") == sizes[self.name] - 1
+
+    def restart(self) -> None:
+        """Restart servers and Sentinels, one by one in each set."""
+        now = datetime.now(UTC).isoformat()
+        stamp = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: now}}}}}
+        for name in (self.name, f"{self.name}-sentinel"):
+            self.kube.api.merge(self._set(name), stamp)
+
+    @contextmanager
+    def weakened(self) -> Iterator[None]:
+        """Let a master take writes that no replica receives."""
+        declared = self._ask(self.leader(), "ask $here config get min-replicas-to-write").split()[1]
+        self._need_replicas("0")
+        try:
+            yield
+        finally:
+            self._need_replicas(declared)
+
+    def settings(self) -> dict[str, Any]:
+        """What the servers and the Sentinels were told."""
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps/{self.name}"
+        data: dict[str, str] = self.kube.api.get(path)["data"]
+        return {name: text for name, text in data.items() if name.endswith(".conf")}
+
+    def _need_replicas(self, number: str) -> None:
+        for pod in self._pods(self.name):
+            self._ask(pod, f"ask $here config set min-replicas-to-write {number}")
+
+    def _set(self, name: str) -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets/{name}"
+
+    def _size(self, name: str) -> int:
+        return int(self.kube.api.get(self._set(name))["spec"]["replicas"])
+
+    def _pods(self, name: str) -> list[Pod]:
+        return self.kube.ready_pods(self.namespace, f"app.kubernetes.io/name={name}")
+
+    def _ask(self, pod: Pod, script: str) -> str:
+        """Run shell that may use the component's own `ask`."""
+        return self.kube.execute(pod, "redis", ["sh", "-c", f'. "$REDIS_CONFIG/lib.sh"; {script}'])
+
+
+def all_ready(cluster: dict[str, Any]) -> bool:
+    """Whether a CloudNativePG cluster says that no instance is missing and no failover runs."""
+    status = cluster.get("status", {})
+    settled: bool = status.get("currentPrimary") == status.get("targetPrimary") is not None
+    return settled and bool(status.get("readyInstances") == cluster["spec"]["instances"])

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from local.errors import LocalError
 
+_ATTEMPTS = 5
 _VANISHED = "No such file or directory"
+_REPLACED = "as it was replaced while being copied"
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,27 @@ class Folders:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder with its owners and modes; files that vanish meanwhile are left out."""
+    """Copy a folder with its owners and modes; files that vanish meanwhile are left out.
+
+    cp skips a file that is replaced just as it is opened. A writer that replaces files does so
+    again, and a copy without them would be no copy, so all of it is copied anew.
+    """
     if not source.is_dir():
         raise LocalError(f"there is nothing to copy: {source} is missing")
-    done = subprocess.run(
-        ["cp", "--archive", "--reflink=auto", "--no-target-directory", source, target],
-        env=os.environ | {"LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    failures = [line for line in done.stderr.splitlines() if not line.endswith(_VANISHED)]
-    if done.returncode != 0 and (failures or not target.is_dir()):
-        raise LocalError(f"copying {source} failed: {'; '.join(failures[:3]) or done.stderr}")
+    failures: list[str] = []
+    for _ in range(_ATTEMPTS):
+        shutil.rmtree(target, ignore_errors=True)
+        done = subprocess.run(
+            ["cp", "--archive", "--reflink=auto", "--no-target-directory", source, target],
+            env=os.environ | {"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = done.stderr.splitlines()
+        failures = [line for line in lines if not line.endswith(_VANISHED)]
+        if target.is_dir() and (done.returncode == 0 or (lines and not failures)):
+            return
+        if not failures or not all(line.endswith(_REPLACED) for line in failures):
+            break
+    raise LocalError(f"copying {source} failed: {'; '.join(failures[:3]) or done.stderr}")

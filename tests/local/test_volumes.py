@@ -426,21 +426,52 @@ def test_a_copy_that_was_interrupted_is_begun_again(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.rglob("*")] == ["two"]
 
 
-def test_files_that_vanish_while_they_are_copied_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def copied(tmp_path: Path) -> Folders:
+    """Folders with a volume `one` of node `a`, which holds a file."""
     folders = Folders(tmp_path)
     folders.make(folders.volume("a", "one"))
     (folders.volume("a", "one") / "file").touch()
-    stand_in = tmp_path / "cp"
-    stand_in.write_text(
-        f'#!/bin/sh\nPATH={os.environ["PATH"]}\ncp "$@"\n'
-        "echo \"cp: cannot stat 'x': No such file or directory\" >&2\nexit 1\n"
-    )
+    return folders
+
+
+def have_cp(folders: Folders, monkeypatch: pytest.MonkeyPatch, *lines: str) -> Callable[[], int]:
+    """Have cp copy and then run these lines; tells how often it ran."""
+    stand_in, runs = folders.root / "cp", folders.root / "runs"
+    script = [f"PATH={os.environ['PATH']}", 'cp "$@"', f"echo >>{runs}", *lines]
+    stand_in.write_text("#!/bin/sh\n" + "\n".join(script))
     stand_in.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    folders.make(folders.snapshot("two"), folders.volume("a", "one"))
-    assert (folders.snapshot("two") / "file").exists()
+    monkeypatch.setenv("PATH", str(folders.root))
+    return lambda: len(runs.read_text())
+
+
+def test_files_that_vanish_while_they_are_copied_are_left_out(
+    copied: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "cp: cannot stat 'x': No such file or directory"
+    have_cp(copied, monkeypatch, f'echo "{message}" >&2; exit 1')
+    copied.make(copied.snapshot("two"), copied.volume("a", "one"))
+    assert (copied.snapshot("two") / "file").exists()
+
+
+def test_a_copy_without_files_that_were_replaced_is_made_anew(
+    copied: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "cp: skipping file 'x', as it was replaced while being copied"
+    once = f"[ $(wc -l <{copied.root}/runs) -gt 1 ] && exit 0"
+    runs = have_cp(copied, monkeypatch, once, f'echo "{message}" >&2; exit 1')
+    copied.make(copied.snapshot("two"), copied.volume("a", "one"))
+    assert runs() == 2
+
+
+def test_a_copy_that_fails_for_good_says_why(
+    copied: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = have_cp(copied, monkeypatch, 'echo "cp: No space left on device" >&2; exit 1')
+    with pytest.raises(LocalError, match="No space left"):
+        copied.make(copied.snapshot("two"), copied.volume("a", "one"))
+    assert runs() == 1
+    assert not copied.snapshot("two").exists()
 
 
 def test_a_copy_that_fails_leaves_nothing_under_its_name(tmp_path: Path) -> None:

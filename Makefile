@@ -7,10 +7,10 @@ RUN := $(VENV)/bin/python -m
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview policy status down test lint
+.PHONY: help up preview policy status psql redis-cli logs shell down test lint
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: $(READY) ## bring an environment up on this machine [STACK=dev|staging|prod|dr]
 	@$(RUN) local up $(STACK)
@@ -23,6 +23,18 @@ policy: $(READY) ## judge a stack file, or all: the gate for CI [STACK=…|all]
 
 status: $(READY) ## say what runs where, and how to reach it
 	@$(RUN) local status $(if $(filter command line,$(origin STACK)),$(STACK))
+
+psql: $(READY) ## open psql on the primary [STACK=…] [C="select 1"]
+	@$(RUN) local psql $(STACK) $(if $(C),"$(C)")
+
+redis-cli: $(READY) ## open redis-cli on the master [STACK=…] [C="info replication"]
+	@$(RUN) local redis-cli $(STACK) $(if $(C),"$(C)")
+
+logs: $(READY) ## show what a service or data system printed, SERVICE=… [STACK=…]
+	@$(RUN) local logs $(STACK) $(or $(SERVICE),$(error say which: make logs SERVICE=gateway))
+
+shell: $(READY) ## open a shell with kubectl, in a Pod (SERVICE=…) or on a node (NODE=…) [STACK=…]
+	@$(RUN) local shell $(STACK) $(if $(SERVICE),--service $(SERVICE)) $(if $(NODE),--node $(NODE))
 
 down: $(READY) ## end the local worlds and forget what they held [STACK=…]
 	@$(RUN) local down $(if $(filter command line,$(origin STACK)),$(STACK))

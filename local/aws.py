@@ -81,6 +81,11 @@ def stop(folder: Path) -> None:
     _process(folder).stop()
 
 
+def port_file(folder: Path) -> Path:
+    """Where the endpoint of this folder writes its port, at every start."""
+    return folder / "port"
+
+
 def _process(folder: Path) -> Process:
     return Process("aws", folder)
 

@@ -28,7 +28,8 @@ import yaml
 
 from local.api import Api, kubeconfig
 from local.errors import LocalError
-from local.nodes import Nodes, SimulatedNodes, Topology
+from local.nodes import Nodes, Surroundings, Topology, real
+from local.nodes.simulated import SimulatedNodes
 from local.pki import Pki
 from local.process import Process, free_port, is_listening
 
@@ -43,6 +44,7 @@ _PORTS = ("etcd", "etcd-peer", "kube-apiserver")
 _DEFINITIONS_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 PLANE_TOOLS = (*_PARTS, "kwok")
+"""The programs of a cluster with simulated nodes."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,13 @@ class Cluster:
 
     @property
     def server(self) -> str:
-        """The API server's address."""
-        return f"https://127.0.0.1:{self._ports()['kube-apiserver']}"
+        """The API server's address, for whoever is on this machine."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The API server's port on this machine; known once the cluster is prepared."""
+        return self._ports()["kube-apiserver"]
 
     def api(self) -> Api:
         """A client with the administrator's rights."""
@@ -76,65 +83,83 @@ class Cluster:
         return Process(name, self.folder)
 
     def running(self) -> dict[str, int | None]:
-        """The pid of each part, None where it does not run."""
-        return {name: self.part(name).pid() for name in PLANE_TOOLS}
+        """The pid of each process of control plane and nodes, None where it does not run."""
+        nodes = real.running(self.folder) or {"kwok": self.part("kwok").pid()}
+        return {name: self.part(name).pid() for name in _PARTS} | dict(nodes)
 
     def _ports(self) -> dict[str, int]:
         ports: dict[str, int] = json.loads((self.folder / "ports.json").read_text())
         return ports
 
 
+def simulated(
+    cluster: Cluster, topology: Topology, tools: Mapping[str, Path], stages: Sequence[Path]
+) -> SimulatedNodes:
+    """The simulated nodes of a cluster."""
+    kubeconfig = cluster.folder / "kwok.kubeconfig"
+    return SimulatedNodes(cluster.folder, topology, tools["kwok"], kubeconfig, stages)
+
+
 def ensure(
-    cluster: Cluster,
-    topology: Topology,
-    tools: Mapping[str, Path],
-    definitions: Sequence[Path],
-    stages: Sequence[Path],
-) -> Nodes:
+    cluster: Cluster, nodes: Nodes, tools: Mapping[str, Path], definitions: Sequence[Path]
+) -> None:
     """Bring a cluster up, or mend it, and wait until all its nodes are Ready.
 
     Raises:
         LocalError: when a part does not get ready in time, with the tail of its log.
+    """
+    prepare(cluster)
+    around = nodes.surroundings()
+    _write_kubeconfigs(cluster, around)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(cluster.folder)}
+
+    def start(part: str) -> None:
+        command = [*around.enter, str(tools[part]), *_arguments(cluster, around, part)]
+        cluster.part(part).start(command, environment)
+
+    start("etcd")
+    start("kube-apiserver")
+    with cluster.api() as api:
+        cluster.part("kube-apiserver").wait_until(api.answers, START_SECONDS)
+        start("kube-controller-manager")
+        start("kube-scheduler")
+        nodes.start(api)
+        _ensure_definitions(api, definitions)
+        nodes.await_ready(api, START_SECONDS)
+
+
+def prepare(cluster: Cluster) -> None:
+    """Make its folder with keys and ports: what is known before anything runs.
+
+    Raises:
+        LocalError: if the disk is too full to run a cluster on.
     """
     cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_space(cluster.folder)
     cluster.pki.ensure()
     _ensure_encryption(cluster)
     _settle_ports(cluster)
-    _write_kubeconfigs(cluster)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(cluster.folder)}
-    for part in ("etcd", "kube-apiserver"):
-        cluster.part(part).start([str(tools[part]), *_arguments(cluster, part)], environment)
-    nodes = SimulatedNodes(
-        cluster.folder, tools["kwok"], cluster.folder / "kwok.kubeconfig", stages
-    )
-    with cluster.api() as api:
-        cluster.part("kube-apiserver").wait_until(api.answers, START_SECONDS)
-        for part in ("kube-controller-manager", "kube-scheduler"):
-            cluster.part(part).start([str(tools[part]), *_arguments(cluster, part)], environment)
-        nodes.start(api, topology)
-        _ensure_definitions(api, definitions)
-        nodes.process.wait_until(lambda: nodes.ready(api, topology), START_SECONDS)
-    return nodes
 
 
 def stop(cluster: Cluster) -> None:
-    """End every process of a cluster; its data stays for the next start."""
+    """End every process of a cluster, nodes first; its data stays for the next start."""
+    real.stop_nodes(cluster.folder)
     for part in reversed(PLANE_TOOLS):
         cluster.part(part).stop()
+    real.stop_network(cluster.folder)
 
 
-def _arguments(cluster: Cluster, part: str) -> list[str]:
-    build: dict[str, Callable[[Cluster], list[str]]] = {
+def _arguments(cluster: Cluster, around: Surroundings, part: str) -> list[str]:
+    build: dict[str, Callable[[Cluster, Surroundings], list[str]]] = {
         "etcd": _etcd,
         "kube-apiserver": _api_server,
         "kube-controller-manager": _controller_manager,
         "kube-scheduler": _scheduler,
     }
-    return build[part](cluster)
+    return build[part](cluster, around)
 
 
-def _etcd(cluster: Cluster) -> list[str]:
+def _etcd(cluster: Cluster, _: Surroundings) -> list[str]:
     ports, pki = cluster._ports(), cluster.pki
     client, peer = (f"https://127.0.0.1:{ports[name]}" for name in ("etcd", "etcd-peer"))
     return [
@@ -158,16 +183,22 @@ def _etcd(cluster: Cluster) -> list[str]:
     ]
 
 
-def _api_server(cluster: Cluster) -> list[str]:
+def _api_server(cluster: Cluster, around: Surroundings) -> list[str]:
     ports, pki = cluster._ports(), cluster.pki
+    reached = [
+        f"--bind-address={around.address}",
+        f"--secure-port={around.port or ports['kube-apiserver']}",
+    ]
+    if around.port is None:
+        reached += ["--endpoint-reconciler-type=none"]
+    else:
+        reached += [f"--advertise-address={around.address}", *_TALKS_TO_NODES, *_to_nodes(pki)]
     return [
         f"--etcd-servers=https://127.0.0.1:{ports['etcd']}",
         f"--etcd-cafile={pki.authority}",
         f"--etcd-certfile={pki.certificate('etcd-client')}",
         f"--etcd-keyfile={pki.key('etcd-client')}",
-        "--bind-address=127.0.0.1",
-        f"--secure-port={ports['kube-apiserver']}",
-        "--endpoint-reconciler-type=none",
+        *reached,
         f"--tls-cert-file={pki.certificate('server')}",
         f"--tls-private-key-file={pki.key('server')}",
         f"--client-ca-file={pki.authority}",
@@ -184,7 +215,30 @@ def _api_server(cluster: Cluster) -> list[str]:
     ]
 
 
-def _controller_manager(cluster: Cluster) -> list[str]:
+_TALKS_TO_NODES = (
+    "--kubelet-preferred-address-types=InternalIP",
+    # Webhooks and added APIs are called at a ready Pod's own address, not through a node.
+    "--enable-aggregator-routing=true",
+    "--requestheader-allowed-names=front-proxy",
+    "--requestheader-username-headers=X-Remote-User",
+    "--requestheader-group-headers=X-Remote-Group",
+    "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+)
+
+
+def _to_nodes(pki: Pki) -> list[str]:
+    """What the API server shows to kubelets and to added APIs, and trusts of theirs."""
+    return [
+        f"--kubelet-certificate-authority={pki.authority}",
+        f"--kubelet-client-certificate={pki.certificate('kubelet-client')}",
+        f"--kubelet-client-key={pki.key('kubelet-client')}",
+        f"--requestheader-client-ca-file={pki.authority}",
+        f"--proxy-client-cert-file={pki.certificate('front-proxy')}",
+        f"--proxy-client-key-file={pki.key('front-proxy')}",
+    ]
+
+
+def _controller_manager(cluster: Cluster, _: Surroundings) -> list[str]:
     pki = cluster.pki
     return [
         *_client_of_api(cluster, "controller-manager"),
@@ -195,7 +249,7 @@ def _controller_manager(cluster: Cluster) -> list[str]:
     ]
 
 
-def _scheduler(cluster: Cluster) -> list[str]:
+def _scheduler(cluster: Cluster, _: Surroundings) -> list[str]:
     return _client_of_api(cluster, "scheduler")
 
 
@@ -211,11 +265,14 @@ def _client_of_api(cluster: Cluster, identity: str) -> list[str]:
     ]
 
 
-def _write_kubeconfigs(cluster: Cluster) -> None:
-    kubeconfig(cluster.kubeconfig, cluster.server, cluster.pki, "admin", f"local-{cluster.name}")
-    for identity in ("controller-manager", "scheduler", "kwok"):
-        path = cluster.folder / f"{identity}.kubeconfig"
-        kubeconfig(path, cluster.server, cluster.pki, identity, f"local-{cluster.name}")
+def _write_kubeconfigs(cluster: Cluster, around: Surroundings) -> None:
+    """The administrator and KWOK are on this machine; the parts are where the API server is."""
+    inside = f"https://{around.address}:{around.port}" if around.port else cluster.server
+    servers = {"admin": cluster.server, "kwok": cluster.server}
+    for identity in ("admin", "kwok", "controller-manager", "scheduler", "proxy"):
+        name = "kubeconfig" if identity == "admin" else f"{identity}.kubeconfig"
+        server = servers.get(identity, inside)
+        kubeconfig(cluster.folder / name, server, cluster.pki, identity, f"local-{cluster.name}")
 
 
 def _settle_ports(cluster: Cluster) -> None:
@@ -226,11 +283,17 @@ def _settle_ports(cluster: Cluster) -> None:
     path = cluster.folder / "ports.json"
     ports = cluster._ports() if path.exists() else {}
     listener = {"etcd": "etcd", "etcd-peer": "etcd", "kube-apiserver": "kube-apiserver"}
+    if real.running(cluster.folder):
+        listener = {"kube-apiserver": "gateway"}  # the others are in a network of their own
     lost = [
         name
         for name in _PORTS
         if name not in ports
-        or (cluster.part(listener[name]).pid() is None and is_listening(ports[name]))
+        or (
+            name in listener
+            and cluster.part(listener[name]).pid() is None
+            and is_listening(ports[name])
+        )
     ]
     if not lost:
         return

@@ -29,7 +29,7 @@ from pulumi.automation.errors import create_command_error
 from local.errors import LocalError
 from local.toolchain import build
 from local.toolchain.build import Say
-from local.world import PROJECT, World
+from local.world import PROJECT, Access, World
 
 PROVIDERS = ("kubernetes", "aws", "random")
 INSTALL_SECONDS = 120
@@ -88,14 +88,14 @@ class Engine:
     say: Say
 
     @classmethod
-    def prepare(cls, world: World, endpoints: Mapping[str, str], say: Say) -> Engine:
+    def prepare(cls, world: World, access: Access, say: Say) -> Engine:
         """Copy the project, choose the providers, and mend what an engine killed before left."""
         pulumi = build.ensure(["pulumi"], say)["pulumi"]
         state = world.engine / "state"
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         stand_ins = world.engine / "bin"
         environment = {
-            **endpoints,
+            **access.environment,
             "PATH": f"{stand_ins}:{os.environ['PATH']}",
             "FT_PYTHON": sys.executable,
             "PULUMI_BACKEND_URL": f"file://{state}",
@@ -109,7 +109,7 @@ class Engine:
             environment["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         _choose_providers(stand_ins, pulumi, environment, say)
         _forget_stale_locks(state)
-        return cls(world, pulumi, environment, _copy_project(world), say)
+        return cls(world, pulumi, environment, _copy_project(world, access.config), say)
 
     def preview(self, *, refresh: bool = True, policies: bool = True) -> Outcome:
         """What `up` would do, judged by the policy pack."""
@@ -342,8 +342,13 @@ def _project_name() -> str:
     return str(yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["name"])
 
 
-def _copy_project(world: World) -> Path:
-    """Copy what the engine reads; its own salt in the copy of the stack file is kept."""
+def _copy_project(world: World, config: Mapping[str, object]) -> Path:
+    """Copy what the engine reads; its own salt in the copy of the stack file is kept.
+
+    Args:
+        world: whose engine reads it.
+        config: what this machine makes different, laid over the stack file's own.
+    """
     target = world.engine / "project"
     (target / "stacks").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(PROJECT / "Pulumi.yaml", target / "Pulumi.yaml")
@@ -353,6 +358,7 @@ def _copy_project(world: World) -> Path:
     salt = (yaml.safe_load(copy.read_text()) or {}).get("encryptionsalt") if copy.exists() else None
     if salt and "encryptionsalt" not in stack:
         stack["encryptionsalt"] = salt
+    stack["config"].update(config)
     copy.write_text(yaml.safe_dump(stack, sort_keys=False))
     return target
 

@@ -26,7 +26,8 @@ _SERVER_NAMES = (
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 )
-_SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1")
+_SERVER_ADDRESSES = ("127.0.0.1", "10.96.0.1", "198.18.0.1")
+"""On this machine, as a Service of the cluster, and in the network of real nodes."""
 
 _CLIENTS = {
     "admin": ("local-admin", "system:masters"),
@@ -34,6 +35,9 @@ _CLIENTS = {
     "scheduler": ("system:kube-scheduler", ""),
     "kwok": ("local-kwok", "system:masters"),
     "etcd-client": ("kube-apiserver", ""),
+    "kubelet-client": ("local-kube-apiserver", "system:masters"),
+    "front-proxy": ("front-proxy", ""),
+    "proxy": ("system:kube-proxy", ""),
 }
 
 
@@ -77,15 +81,29 @@ class Pki:
         self._write("ca", authority, authority_key)
         server = [
             (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
-            (_server_names(), False),
+            (_names(_SERVER_NAMES, _SERVER_ADDRESSES), False),
         ]
-        client = [(_usage(ExtendedKeyUsageOID.CLIENT_AUTH), False)]
         self._issue("server", _name("kube-apiserver", ""), server, authority, authority_key)
         self._issue("etcd", _name("etcd", ""), server, authority, authority_key)
         for identity, (user, group) in _CLIENTS.items():
-            self._issue(identity, _name(user, group), client, authority, authority_key)
+            self._issue(identity, _name(user, group), _CLIENT, authority, authority_key)
         self._write_private("service-account", ec.generate_private_key(ec.SECP256R1()))
         complete.touch()
+
+    def ensure_node(self, name: str, address: str) -> None:
+        """Make what a node shows: to the API server (`<name>`), and as one (`<name>-serving`)."""
+        if self.certificate(f"{name}-serving").exists():
+            return
+        authority = x509.load_pem_x509_certificate(self.authority.read_bytes())
+        key = serialization.load_pem_private_key(self.key("ca").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101, made above
+        user = _name(f"system:node:{name}", "system:nodes")
+        self._issue(name, user, _CLIENT, authority, key)
+        serving = [
+            (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
+            (_names([name], [address]), False),
+        ]
+        self._issue(f"{name}-serving", _name(name, ""), serving, authority, key)
 
     def _issue(
         self,
@@ -159,10 +177,10 @@ def _usage(purpose: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
     return x509.ExtendedKeyUsage([purpose])
 
 
-def _server_names() -> x509.SubjectAlternativeName:
-    names: list[x509.GeneralName] = [x509.DNSName(name) for name in _SERVER_NAMES]
-    addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in _SERVER_ADDRESSES]
-    return x509.SubjectAlternativeName([*names, *addresses])
+def _names(names: Sequence[str], addresses: Sequence[str]) -> x509.SubjectAlternativeName:
+    known: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+    known += [x509.IPAddress(ipaddress.ip_address(text)) for text in addresses]
+    return x509.SubjectAlternativeName(known)
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:
@@ -177,3 +195,6 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+_CLIENT: list[tuple[x509.ExtensionType, bool]] = [(_usage(ExtendedKeyUsageOID.CLIENT_AUTH), False)]

@@ -68,10 +68,11 @@ class Process:
         """End it: SIGTERM, and SIGKILL once `limit` seconds have passed. A no-op if it is gone."""
         pid = self.pid()
         if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            if not _gone(self.pid, limit):
-                os.kill(pid, signal.SIGKILL)
-                _gone(self.pid, limit)
+            with contextlib.suppress(ProcessLookupError):  # it ends just now
+                os.kill(pid, signal.SIGTERM)
+                if not _gone(self.pid, limit):
+                    os.kill(pid, signal.SIGKILL)
+                    _gone(self.pid, STOP_SECONDS)
         self._file.unlink(missing_ok=True)
 
     def tail(self, lines: int = 15) -> str:

@@ -21,17 +21,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from local import inventory, world
+from local import addons, inside, inventory, world
 from local.engine import Engine, Outcome, Step
 from local.errors import LocalError
 from local.inventory import Inventory
-from local.nodes import Topology
 from local.world import PROJECT, World
 from policies import report
 from stacks import loader
 from stacks.settings import Settings
 
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
+"""For what the update itself does not await: Pods that an operator or a mend makes."""
+ADDON_SECONDS = 180.0
 POLICY_WORLD = "policy-check"
 
 _CLUSTER_KEYS = {"kubernetes:context", "kubernetes:kubeconfig", "kubernetes:cluster"}
@@ -77,6 +78,9 @@ def up(stack: str) -> int:
         findings = _judge(stack, plan)
         if not plan.succeeded or _mandatory(findings):
             return _failed("preview", plan, "nothing was changed")
+        if target.kind == world.REAL:
+            with phases.phase("add-ons"):
+                _await_addons(target)
         with phases.phase("up"):
             done = plan if _is_noop(plan) else engine.up()
         if not done.succeeded:
@@ -133,7 +137,7 @@ def _passes(stack: str, wanted: Settings) -> bool:
 
 def _policy_world(stack: str) -> World:
     """The world in which every stack is judged: the same cluster, always empty."""
-    return World(stack, world.root() / POLICY_WORLD)
+    return World(stack, world.root() / POLICY_WORLD, world.SIMULATED)
 
 
 def status(stack: str | None) -> int:
@@ -149,7 +153,10 @@ def status(stack: str | None) -> int:
                 f"  not running: {', '.join(dead)}; `make up STACK={target.stack}` mends it"
             )
         if not dead:
+            console.print(f"  nodes: {target.kind}")
             console.print(f"  export KUBECONFIG={target.cluster.kubeconfig}")
+            for upstream, own in sorted(target.replaced_images().items()):
+                console.print(f"  {upstream} is {own}")
             with target.cluster.api() as api:
                 _print_workloads(inventory.take(api))
     if not worlds:
@@ -165,6 +172,26 @@ def down(stack: str | None) -> int:
         target.remove()
         console.print(f"[bold]{target.stack}[/bold] is gone")
     return 0
+
+
+def psql(stack: str, command: str | None) -> int:
+    """Open psql on the primary, or run one statement there."""
+    return inside.psql(world.named(stack), load(stack), command)
+
+
+def redis_cli(stack: str, command: str | None) -> int:
+    """Open redis-cli on the master, or run one command there."""
+    return inside.redis_cli(world.named(stack), load(stack), command)
+
+
+def logs(stack: str, service: str) -> int:
+    """Show the last lines of every Pod of a service or data system."""
+    return inside.logs(world.named(stack), service)
+
+
+def shell(stack: str, service: str | None, node: str | None) -> int:
+    """Open a shell: in a Pod of a service, on a node, or here with kubectl at hand."""
+    return inside.shell(world.named(stack), service, node)
 
 
 def load(stack: str) -> Settings:
@@ -187,8 +214,8 @@ def load(stack: str) -> Settings:
 
 def _start(target: World, wanted: Settings, phases: Phases) -> Engine:
     with phases.phase("cluster"):
-        endpoints = target.start(Topology(wanted.region, wanted.zones), say)
-    return Engine.prepare(target, endpoints, say)
+        access = target.start(wanted, say)
+    return Engine.prepare(target, access, say)
 
 
 def say(text: str) -> None:
@@ -205,6 +232,19 @@ def _until_ready(target: World) -> Inventory:
             if found.ready == found.total or time.monotonic() > deadline:
                 return found
             time.sleep(0.5)
+
+
+def _await_addons(target: World) -> None:
+    """Wait until name server and operators run: an operator judges what the update declares."""
+    deadline = time.monotonic() + ADDON_SECONDS
+    with target.cluster.api() as api:
+        while missing := addons.ready(api):
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"not running after {ADDON_SECONDS:.0f} s: {', '.join(missing)}; "
+                    f"`make status STACK={target.stack}` shows what does"
+                )
+            time.sleep(0.3)
 
 
 def _judge(stack: str, plan: Outcome) -> list[dict[str, str]]:

@@ -5,29 +5,40 @@
     <root>/<stack>/engine    the engine's state, its home, and the copy of the project it works on
     <root>/<stack>/logs      what the engine printed
 
+A world has real nodes where this machine can run them, else simulated ones; `NODES` chooses, and a
+world keeps its kind for life.
+
 Only one run at a time works on a world; it holds the world's lock.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from local import aws, cluster
+from local import addons, aws, cluster
 from local.cluster import Cluster
 from local.errors import LocalError
-from local.nodes import Topology
+from local.images import build as images
+from local.images.definition import definitions as image_definitions
+from local.nodes import Topology, host, real, store
+from local.nodes.real import RealNodes, Software
 from local.toolchain import build
 from local.toolchain.build import Say
+from stacks.loader import NAMESPACE
+from stacks.settings import Settings
 
 PROJECT = Path(__file__).parent.parent
+
+REAL, SIMULATED = "real", "simulated"
 
 
 def root() -> Path:
@@ -36,11 +47,23 @@ def root() -> Path:
 
 
 @dataclass(frozen=True)
+class Access:
+    """What the engine must be told of a world."""
+
+    environment: Mapping[str, str]
+    """Where cluster and cloud are, as environment variables."""
+    config: Mapping[str, object]
+    """Settings that this machine makes different from the stack file."""
+
+
+@dataclass(frozen=True)
 class World:
     """One stack's local world."""
 
     stack: str
     folder: Path
+    only: str | None = None
+    """The one kind of nodes that it may have; None: as `NODES` says, or as the machine can."""
 
     @property
     def cluster(self) -> Cluster:
@@ -85,15 +108,102 @@ class World:
         finally:
             lock.release()
 
-    def start(self, topology: Topology, say: Say) -> dict[str, str]:
-        """Bring cluster and AWS endpoint up, or mend them; return what clients must be told."""
-        tools = build.ensure(cluster.PLANE_TOOLS, say)
+    @property
+    def kind(self) -> str | None:
+        """`real` or `simulated` nodes; None before the first start."""
+        try:
+            return self._kind_file.read_text()
+        except OSError:
+            return None
+
+    @property
+    def _kind_file(self) -> Path:
+        return self.folder / "nodes"
+
+    def start(self, wanted: Settings, say: Say) -> Access:
+        """Bring cluster and AWS endpoint up, or mend them; return what clients must be told.
+
+        Raises:
+            LocalError: if the kind of nodes that is asked for cannot be had.
+        """
+        kind = self._choose_kind(say)
+        self._kind_file.write_text(kind)
+        programs = build.ensure(cluster.PLANE_TOOLS, say)
         definitions = build.definition_files(say, every=os.environ.get("CRDS") == "all")
-        stages = build.stage_files(say)
         aws.start(self.aws)  # gets ready while the cluster does
-        cluster.ensure(self.cluster, topology, tools, definitions, stages)
+        topology = Topology(wanted.region, wanted.zones)
+        if kind == SIMULATED:
+            stages = build.stage_files(say)
+            nodes = cluster.simulated(self.cluster, topology, programs, stages)
+            cluster.ensure(self.cluster, nodes, programs, definitions)
+            config: dict[str, object] = {f"{NAMESPACE}:wait_for_operators": False}
+        else:
+            replaced = self._start_real(topology, wanted, programs, definitions, say)
+            config = {f"{NAMESPACE}:images": replaced}
         endpoint = aws.ensure(self.aws)
-        return {**endpoint.environment(), "KUBECONFIG": str(self.cluster.kubeconfig)}
+        environment = {**endpoint.environment(), "KUBECONFIG": str(self.cluster.kubeconfig)}
+        return Access(environment, config)
+
+    def _choose_kind(self, say: Say) -> str:
+        asked, kept = self.only or os.environ.get("NODES"), self.kind
+        if asked not in {None, REAL, SIMULATED}:
+            raise LocalError(f"NODES is {asked!r}; it should be {REAL} or {SIMULATED}")
+        if kept and asked and kept != asked:
+            raise LocalError(
+                f"the nodes of stack {self.stack} are {kept}, and NODES asks for {asked} ones: end "
+                f"this world first, with `make down STACK={self.stack}`"
+            )
+        if (asked or kept) == SIMULATED:
+            return SIMULATED
+        missing = host.lacks(self.folder)
+        if not missing:
+            return REAL
+        if (asked or kept) == REAL:
+            raise LocalError(f"real nodes need {'; '.join(missing)}, which this machine lacks")
+        say(f"nodes are simulated, so no container runs: this machine lacks {'; '.join(missing)}")
+        return SIMULATED
+
+    def _start_real(
+        self,
+        topology: Topology,
+        wanted: Settings,
+        programs: Mapping[str, Path],
+        definitions: Sequence[Path],
+        say: Say,
+    ) -> dict[str, str]:
+        """Start real nodes with their images and add-ons; return the images that replace others."""
+        tools = build.ensure(real.TOOLS, say)
+        root = images.ensure_root("node", say)
+        built = images.ensure([name for name in image_definitions() if name != "node"], say)
+        pause = built["pause"].reference
+        unpacked = store.ensure(list(built.values()), root, tools, pause, say)
+        cluster.prepare(self.cluster)
+        nodes = RealNodes(
+            self.cluster.folder,
+            topology,
+            self.cluster.pki,
+            Software(tools, root, unpacked, pause),
+            self.cluster.port,
+            aws.port_file(self.aws),
+        )
+        cluster.ensure(self.cluster, nodes, programs, definitions)
+        with self.cluster.api() as api:
+            addons.install(api, {name: image.reference for name, image in built.items()}, say)
+        replaced = images.replacements(built, wanted.named_images())
+        self._images_file.write_text(json.dumps(replaced))
+        return replaced
+
+    def replaced_images(self) -> dict[str, str]:
+        """The images of this machine that stand for those that the stack file names."""
+        try:
+            replaced: dict[str, str] = json.loads(self._images_file.read_text())
+        except OSError:
+            return {}
+        return replaced
+
+    @property
+    def _images_file(self) -> Path:
+        return self.folder / "images.json"
 
     def stop(self) -> None:
         """End its processes; its data stays."""

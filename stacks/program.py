@@ -25,7 +25,7 @@ from stacks.validation import holds
 
 
 def from_program(root: Path = ROOT) -> Settings:
-    """Read the settings of the stack that the engine runs.
+    """Read the settings of the stack that the engine runs, its images replaced already.
 
     Raises:
         pulumi.RunError: with everything that is wrong, if anything is. The engine shows its text
@@ -33,9 +33,10 @@ def from_program(root: Path = ROOT) -> Settings:
     """
     document = _document(pulumi.get_stack(), root)
     try:
-        return load(_configuration(document), replace(document, value={}), root)
+        given = load(_configuration(document), replace(document, value={}), root)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
+    return given.with_replaced_images()
 
 
 def _configuration(document: Document) -> dict[str, object]:

@@ -420,6 +420,8 @@ class Settings(Model):
     """First part of every name, so that stacks can share an account."""
     protect: Flag = True
     """Refuse to delete what holds data; then no data system may be smaller than three."""
+    wait_for_operators: Flag = True
+    """An update waits until operators report what they run as ready; off where none runs."""
     objectives: Objectives = Objectives()
     """What an outage may cost."""
     postgres: PostgresSettings = PostgresSettings()
@@ -428,8 +430,33 @@ class Settings(Model):
     """The Redis cache."""
     backup: BackupSettings = BackupSettings()
     """The bucket of the backups."""
+    images: dict[Image, Image] = {}
+    """Images to take the place of others, by full reference: those of a mirror of one's own."""
     services: dict[Name, ServiceSettings]
     """Services of the catalogue; a stack file gives only what differs, service by service."""
+
+    def named_images(self) -> set[str]:
+        """Every image that the settings name, before `images` replaces any."""
+        services = {service.image for service in self.services.values()}
+        return {self.postgres.image, self.redis.image, self.redis.exporter_image, *services}
+
+    def with_replaced_images(self) -> Self:
+        """The same settings, with each image that `images` names replaced."""
+
+        def own(image: str) -> str:
+            return self.images.get(image, image)
+
+        redis = {"image": own(self.redis.image), "exporter_image": own(self.redis.exporter_image)}
+        return self.model_copy(
+            update={
+                "postgres": self.postgres.model_copy(update={"image": own(self.postgres.image)}),
+                "redis": self.redis.model_copy(update=redis),
+                "services": {
+                    name: service.model_copy(update={"image": own(service.image)})
+                    for name, service in self.services.items()
+                },
+            }
+        )
 
     def contradictions(self) -> Iterator[Contradiction]:
         """What no part can see alone: zones, calls between services, objectives."""

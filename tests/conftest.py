@@ -40,7 +40,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, tools: dict[str, Path]) ->
     shared = Cluster("tests", tmp_path_factory.mktemp("cluster"))
     definitions = build.definition_files(print, every=False)
     try:
-        clusters.ensure(shared, TOPOLOGY, tools, definitions, build.stage_files(print))
+        stages = build.stage_files(print)
+        clusters.ensure(
+            shared, clusters.simulated(shared, TOPOLOGY, tools, stages), tools, definitions
+        )
         yield shared
     finally:
         clusters.stop(shared)

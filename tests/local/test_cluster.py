@@ -32,7 +32,11 @@ Ensure = Callable[[Cluster], None]
 @pytest.fixture(scope="module")
 def ensure(tools: dict[str, Path]) -> Ensure:
     stages = build.stage_files(print)
-    return lambda own: (clusters.ensure(own, TOPOLOGY, tools, [], stages), None)[1]
+
+    def start(own: Cluster) -> None:
+        clusters.ensure(own, clusters.simulated(own, TOPOLOGY, tools, stages), tools, [])
+
+    return start
 
 
 @pytest.fixture(scope="module")
@@ -199,5 +203,5 @@ def test_a_full_disk_is_named_before_anything_starts(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     full = Cluster("full", tmp_path / "full")
     with pytest.raises(LocalError, match="needs 500 MiB of disk, but .* has 100 MiB free"):
-        clusters.ensure(full, TOPOLOGY, {}, [], [])
+        clusters.prepare(full)
     assert not any(full.running().values())

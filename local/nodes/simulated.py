@@ -1,7 +1,6 @@
-"""The nodes of a local cluster, behind one small interface.
+"""Simulated nodes (KWOK): all that a control plane sees of a node, but no container runs.
 
-`Nodes` is all that the cluster knows of them. Simulated nodes (KWOK) take part in everything the
-control plane does (admission, scheduling, eviction, preemption, volumes) but run no containers.
+They take part in admission, scheduling, eviction, preemption and volumes, and cost next to nothing.
 """
 
 from __future__ import annotations
@@ -10,44 +9,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from local import nodes
 from local.api import Api
+from local.nodes import KIND_LABEL, Surroundings, Topology
 from local.process import Process
 
 NODES_PER_ZONE = 2
 POD_ADDRESSES = "198.18.0.0/15"
 """Set aside for benchmarks (RFC 2544), so that no simulated address meets a real network."""
 LEASE_SECONDS = 40
-VOLUME_STAGES = Path(__file__).parent / "kwok" / "volumes.yaml"
+VOLUME_STAGES = Path(__file__).parent.parent / "kwok" / "volumes.yaml"
 
 _CAPACITY = {"cpu": "64", "memory": "256Gi", "pods": "110", "ephemeral-storage": "500Gi"}
-_READY = "Ready"
-
-
-@dataclass(frozen=True)
-class Topology:
-    """Where the nodes stand: one region and its zones."""
-
-    region: str
-    zones: tuple[str, ...]
-
-
-class Nodes(Protocol):
-    """What a kind of node must be able to do."""
-
-    @property
-    def kind(self) -> str:
-        """`simulated` or `real`."""
-
-    def start(self, api: Api, topology: Topology) -> None:
-        """Bring the nodes up, or mend them; returns at once."""
-
-    def ready(self, api: Api, topology: Topology) -> bool:
-        """Whether every node of the topology is Ready."""
-
-    def stop(self) -> None:
-        """End what `start` began."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +29,7 @@ class SimulatedNodes:
     """Nodes that KWOK plays."""
 
     folder: Path
+    topology: Topology
     kwok: Path
     kubeconfig: Path
     stages: Sequence[Path]
@@ -65,9 +40,13 @@ class SimulatedNodes:
         """The one process that plays all nodes."""
         return Process("kwok", self.folder)
 
-    def start(self, api: Api, topology: Topology) -> None:
+    def surroundings(self) -> Surroundings:
+        """The control plane shares this machine's network; nobody else needs to reach it."""
+        return Surroundings()
+
+    def start(self, api: Api) -> None:
         """Register the nodes of the topology, remove others, and start playing them."""
-        wanted = node_objects(topology)
+        wanted = node_objects(self.topology)
         for node in api.items("/api/v1/nodes"):
             name = node["metadata"]["name"]
             if name not in wanted:
@@ -88,15 +67,14 @@ class SimulatedNodes:
             {"PATH": os.environ["PATH"], "HOME": str(self.folder)},
         )
 
-    def ready(self, api: Api, topology: Topology) -> bool:
-        """Whether every node of the topology is Ready."""
-        states = {
-            node["metadata"]["name"]: condition["status"]
-            for node in api.items("/api/v1/nodes")
-            for condition in node.get("status", {}).get("conditions", [])
-            if condition["type"] == _READY
-        }
-        return all(states.get(name) == "True" for name in node_objects(topology))
+    def await_ready(self, api: Api, limit: float) -> None:
+        """Wait until every node of the topology is Ready, at most `limit` seconds."""
+        wanted = node_objects(self.topology).keys()
+        self.process.wait_until(lambda: nodes.ready(api) >= wanted, limit)
+
+    def running(self) -> Mapping[str, int | None]:
+        """The pid of the process that plays them."""
+        return {"kwok": self.process.pid()}
 
     def stop(self) -> None:
         """End the playing; the nodes turn NotReady as dead ones would."""
@@ -116,7 +94,7 @@ def node_objects(topology: Topology) -> Mapping[str, dict[str, object]]:
                     "kubernetes.io/hostname": name,
                     "kubernetes.io/os": "linux",
                     "kubernetes.io/arch": "amd64",
-                    "node.kubernetes.io/kind": "simulated",
+                    KIND_LABEL: "simulated",
                     "topology.kubernetes.io/region": topology.region,
                     "topology.kubernetes.io/zone": zone,
                 },

@@ -1,0 +1,491 @@
+"""Real nodes: kubelet, containerd and kube-proxy, one node per zone, all on this machine.
+
+Each node is one tree of processes in namespaces of its own, with a root file system of its own.
+Its outermost process is all that holds it: killing that is pulling the node's plug, and nothing of
+it is left but files in its folder and empty control groups.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local import nodes
+from local.api import Api, kubeconfig
+from local.errors import LocalError
+from local.nodes import Surroundings, Topology, lan
+from local.nodes.cgroups import Cgroup
+from local.nodes.lan import API_PORT, AWS_PORT, GATEWAY, Address, Lan
+from local.pki import Pki
+from local.process import Process
+
+TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "kubelet", "kube-proxy")
+"""The programs of a node."""
+CLUSTER_DNS = "10.96.0.10"
+CONTROLLERS = {"volumes": "local.volumes", "walls": "local.walls"}
+"""What a cloud's control plane does for its nodes: disks, and the walls between Pods."""
+
+_INIT = Path(__file__).parent / "init.sh"
+_PROJECT = Path(__file__).parent.parent.parent
+_NODES = "nodes"
+
+
+@dataclass(frozen=True)
+class Software:
+    """What a node is made of."""
+
+    tools: Mapping[str, Path]
+    image: Path
+    """The unpacked root file system."""
+    store: Path
+    """A containerd folder that holds every image already."""
+    pause: str
+    """The image that holds a Pod's namespaces."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One real node, and everything that can be done to it."""
+
+    name: str
+    zone: str
+    address: Address
+    cluster: Path
+
+    @property
+    def folder(self) -> Path:
+        """Holds all it keeps: images, volumes, logs, keys."""
+        return self.cluster / _NODES / self.name
+
+    @property
+    def process(self) -> Process:
+        """Its outermost process."""
+        return Process("node", self.folder)
+
+    @property
+    def cgroup(self) -> Cgroup:
+        """Its control groups."""
+        return Cgroup(self.cluster, self.name)
+
+    @property
+    def init_pid(self) -> int | None:
+        """Its first process, as seen from this machine; None while it is down."""
+        outer = self.process.pid()
+        if outer is None:
+            return None
+        try:
+            children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        except OSError:
+            return None
+        return int(children[0]) if children else None
+
+    def start(self) -> None:
+        """Power on; a no-op while it runs. It is configured already (`RealNodes.start`)."""
+        if self.process.pid() is not None:
+            return
+        self.cgroup.empty()
+        self.cgroup.create()
+        (self.folder / "linked").unlink(missing_ok=True)
+        self.process.start(
+            [
+                "unshare",
+                *("--net", "--mount", "--uts", "--ipc", "--pid"),
+                *("--fork", "--kill-child=SIGKILL", "--"),
+                *("sh", str(_INIT), str(self.folder)),
+            ],
+            {"PATH": os.environ["PATH"]},
+        )
+        try:
+            self.process.wait_until(lambda: self.init_pid is not None, 10)
+            others = [other.address for other in members(self.cluster) if other != self]
+            Lan(self.cluster).attach(self.process.pid(), self.address, others)
+            (self.folder / "init.pid").write_text(str(self.init_pid))
+            (self.folder / "linked").touch()
+        except BaseException:
+            self.process.stop(0)  # half a node is none
+            raise
+
+    def kill(self) -> None:
+        """Pull the plug: every process of the node ends at once, by SIGKILL."""
+        self.thaw()
+        self.process.stop(0)
+        self.cgroup.empty()
+
+    def freeze(self) -> None:
+        """Let it hang: it answers nothing, but its connections stay open."""
+        self.cgroup.freeze(frozen=True)
+
+    def thaw(self) -> None:
+        """Let a hanging node go on; a no-op otherwise."""
+        if self.process.pid() is not None:
+            self.cgroup.freeze(frozen=False)
+
+    def cut(self, others: Sequence[Node] | None = None) -> None:
+        """Drop, in silence, every packet between it and the world, or only those other nodes."""
+        arriving, leaving = _drop(None if others is None else [other.address for other in others])
+        self._load(_FAULTS.format(arriving=arriving, leaving=leaving))
+
+    def slow(self, kilobytes: int) -> None:
+        """Let no more than so many kilobytes a second out of the node; the rest is dropped."""
+        leaving = f"oifname eth0 limit rate over {kilobytes} kbytes/second drop"
+        self._load(_FAULTS.format(arriving="", leaving=leaving))
+
+    def heal(self) -> None:
+        """Undo `cut` and `slow`; a no-op on a node that is down, whose rules went with it."""
+        if self.process.pid() is not None:
+            self._load("")
+
+    def limit_memory(self, size: int | None) -> None:
+        """Cap the memory of the whole node, in bytes; None lifts the cap."""
+        self.cgroup.limit_memory(size)
+
+    def run(self, command: Sequence[str], *, check: bool = True) -> str:
+        """Run a command as the node's root would; return what it printed.
+
+        Raises:
+            LocalError: if the node is down, or the command fails.
+        """
+        done = subprocess.run(
+            self.command(command), capture_output=True, text=True, check=False, timeout=600
+        )
+        if check and done.returncode != 0:
+            raise LocalError(f"{self.name}: {' '.join(command)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def command(self, inside: Sequence[str]) -> list[str]:
+        """The command line, on this machine, of a command in the node's namespaces.
+
+        Raises:
+            LocalError: if the node is down.
+        """
+        pid = self.init_pid
+        if pid is None:
+            raise LocalError(f"node {self.name} is down")
+        flags = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
+        return ["nsenter", f"--target={pid}", *flags, "--", "env", "-i", f"PATH={_PATH}", *inside]
+
+    def _load(self, rules: str) -> None:
+        """Put these packet rules in the place of those before, in one transaction."""
+        script = f"table inet faults\ndelete table inet faults\n{rules}"
+        self.run(["sh", "-c", f"nft -f - <<'END'\n{script}\nEND"])
+
+
+@dataclass(frozen=True)
+class RealNodes:
+    """The real nodes of a cluster, with the network that joins them."""
+
+    folder: Path
+    topology: Topology
+    pki: Pki
+    software: Software
+    port: int
+    """Of this machine, where its clients find the API server."""
+    aws_port_file: Path
+    """Holds the port of this machine's AWS endpoint."""
+    kind: str = "real"
+
+    def surroundings(self) -> Surroundings:
+        """Bring up the network in which the control plane runs, and the way into it."""
+        network = Lan(self.folder)
+        network.start()
+        config = {
+            "lan": network.holder.pid(),
+            "port": self.port,
+            "api": [GATEWAY, API_PORT],
+            "aws": [GATEWAY, AWS_PORT],
+            "aws_port_file": str(self.aws_port_file),
+        }
+        (self.folder / "gateway.json").write_text(json.dumps(config))
+        _module("gateway", "local.nodes.gateway", self.folder)
+        return Surroundings(network.enter, GATEWAY, API_PORT)
+
+    def start(self, _: Api) -> None:
+        """Configure and power on every node that is down, and the controllers that serve them."""
+        own = _planned(self.folder, self.topology)
+        (self.folder / _NODES).mkdir(exist_ok=True)
+        (self.folder / _NODES / "members.json").write_text(
+            json.dumps([[node.name, node.zone, node.address.number] for node in own])
+        )
+        down = [node for node in own if node.process.pid() is None]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._power_on, down))
+        for name, module in CONTROLLERS.items():
+            _module(name, module, self.folder)
+
+    def await_ready(self, api: Api, limit: float) -> None:
+        """Wait until every node is Ready, at most `limit` seconds."""
+        deadline = time.monotonic() + limit
+        while missing := [n for n in members(self.folder) if n.name not in nodes.ready(api)]:
+            node = missing[0]
+            if time.monotonic() > deadline or node.process.pid() is None:
+                log = Process("kubelet", node.folder / "logs")
+                raise LocalError(
+                    f"node {node.name} is not Ready. Its start says:\n{node.process.tail(5)}\n"
+                    f"and its kubelet:\n{log.tail()}"
+                )
+            time.sleep(0.1)
+
+    def running(self) -> Mapping[str, int | None]:
+        """The pid of each process that makes up the nodes."""
+        return running(self.folder)
+
+    def stop(self) -> None:
+        """End nodes and network."""
+        stop_nodes(self.folder)
+        stop_network(self.folder)
+
+    def _power_on(self, node: Node) -> None:
+        self._configure(node)
+        node.start()
+
+    def _configure(self, node: Node) -> None:
+        """Write all that a node reads; give it the images, as links to those of the store."""
+        node.folder.mkdir(parents=True, exist_ok=True)
+        own = node.folder / "pki"
+        own.mkdir(mode=0o700, exist_ok=True)
+        self.pki.ensure_node(node.name, node.address.host)
+        copied = (node.name, f"{node.name}-serving", "proxy")
+        for path in [self.pki.authority, *map(self.pki.certificate, copied)]:
+            shutil.copy(path, own)
+        for name in copied:
+            shutil.copy(self.pki.key(name), own)
+        server = f"https://{GATEWAY}:{API_PORT}"
+        for file, identity in (("kubelet", node.name), ("kube-proxy", "proxy")):
+            kubeconfig(node.folder / f"{file}.kubeconfig", server, Pki(own), identity, "local")
+        (node.folder / "kubelet.json").write_text(json.dumps(_kubelet(node), indent=2))
+        (node.folder / "kube-proxy.json").write_text(json.dumps(_kube_proxy(node), indent=2))
+        (node.folder / "resolv.conf").write_text("")  # no name outside the cluster can be resolved
+        write_runtime(node.folder, node.address.pods, self.software.pause)
+        labels = {
+            "topology.kubernetes.io/region": self.topology.region,
+            "topology.kubernetes.io/zone": node.zone,
+        }
+        write_environment(
+            node.folder,
+            NAME=node.name,
+            FOLDER=str(node.folder),
+            IMAGE=str(self.software.image),
+            TOOLS=" ".join(str(self.software.tools[name]) for name in TOOLS),
+            CGROUPS=" ".join(map(str, node.cgroup.adopt_files())),
+            ADDRESS=node.address.host,
+            LABELS=",".join(f"{key}={value}" for key, value in labels.items()),
+        )
+        if not (node.folder / "containerd").exists():
+            link_tree(self.software.store, node.folder / "containerd")
+
+
+def members(cluster: Path) -> list[Node]:
+    """The real nodes that a cluster has, running or not."""
+    try:
+        listed = json.loads((cluster / _NODES / "members.json").read_text())
+    except OSError:
+        return []
+    return [Node(name, zone, Address(number), cluster) for name, zone, number in listed]
+
+
+def running(cluster: Path) -> dict[str, int | None]:
+    """The pid of each process that makes up a cluster's real nodes; empty if it has none."""
+    own = members(cluster)
+    if not own:
+        return {}
+    parts = {name: Process(name, cluster).pid() for name in ("lan", "gateway", *CONTROLLERS)}
+    return parts | {node.name: node.process.pid() for node in own}
+
+
+def stop_nodes(cluster: Path) -> None:
+    """Pull the plug of every real node, and end what serves them."""
+    for name in CONTROLLERS:
+        Process(name, cluster).stop()
+    own = members(cluster)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Node.kill, own))
+        list(pool.map(lambda node: node.cgroup.remove(), own))
+
+
+def stop_network(cluster: Path) -> None:
+    """End the network of the real nodes, once nobody works in it any more."""
+    Process("gateway", cluster).stop()
+    Lan(cluster).stop()
+
+
+def write_environment(folder: Path, **values: str) -> None:
+    """Write what `init.sh` reads."""
+    lines = (f"{key}={_quoted(value)}\n" for key, value in values.items())
+    (folder / "node.env").write_text("".join(lines))
+
+
+def write_runtime(folder: Path, pods: str, pause: str) -> None:
+    """Write the configuration of containerd and of the Pods' network."""
+    network = folder / "cni"
+    network.mkdir(exist_ok=True)
+    (network / "10-pods.conflist").write_text(json.dumps(_pod_network(pods)))
+    (folder / "containerd.toml").write_text(_CONTAINERD.format(pause=pause, network=network))
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a containerd folder in a second and without space: unpacked layers become hard links.
+
+    Nobody writes to a layer, a container's changes go to a layer of its own; databases are copied.
+    """
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    linked = subprocess.run(
+        ["cp", "-al", str(source), str(partial)], capture_output=True, check=False
+    )
+    if linked.returncode != 0:  # another file system
+        shutil.rmtree(partial, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(source), str(partial)], check=True)
+    for database in partial.rglob("*.db"):
+        if not database.is_relative_to(
+            partial / "io.containerd.snapshotter.v1.overlayfs/snapshots"
+        ):
+            copy = database.with_suffix(".copy")
+            shutil.copy2(database, copy)
+            copy.rename(database)
+    partial.rename(target)
+
+
+def _planned(cluster: Path, topology: Topology) -> list[Node]:
+    return [
+        Node(f"{zone}-1", zone, Address(number), cluster)
+        for number, zone in enumerate(topology.zones, start=1)
+    ]
+
+
+def _module(name: str, module: str, folder: Path) -> None:
+    """Start one of our own programs beside the cluster."""
+    Process(name, folder).start(
+        [sys.executable, "-m", module, str(folder)],
+        {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(_PROJECT)},
+    )
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def _drop(others: Sequence[Address] | None) -> tuple[str, str]:
+    """Rules that drop what comes from and goes to these nodes and their Pods; None: or anybody."""
+    if others is None:
+        return "iifname eth0 drop", "oifname eth0 drop"
+    addresses = ", ".join(text for other in others for text in (other.host, other.pods))
+    return f"ip saddr {{ {addresses} }} drop", f"ip daddr {{ {addresses} }} drop"
+
+
+_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+
+_FAULTS = """table inet faults {{
+  chain arriving {{ type filter hook prerouting priority raw; {arriving}; }}
+  chain leaving {{ type filter hook postrouting priority 300; {leaving}; }}
+}}"""
+
+_CONTAINERD = """version = 3
+root = '/var/lib/containerd'
+state = '/run/containerd'
+disabled_plugins = [
+  'io.containerd.nri.v1.nri',
+  'io.containerd.snapshotter.v1.blockfile',
+  'io.containerd.snapshotter.v1.devmapper',
+  'io.containerd.tracing.processor.v1.otlp',
+]
+[grpc]
+  address = '/run/containerd/containerd.sock'
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = 'overlayfs'
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = '{pause}'
+[plugins.'io.containerd.cri.v1.runtime']
+  enable_unprivileged_ports = true
+  restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = ['/usr/lib/cni']
+  conf_dir = '{network}'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+  runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+  BinaryName = '/usr/sbin/runc'
+  SystemdCgroup = false
+"""
+
+
+def _pod_network(pods: str) -> dict[str, Any]:
+    """Give each Pod a link to the node, which routes: every packet of a Pod passes its rules."""
+    return {
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "ptp",
+                "mtu": 1500,
+                "ipMasq": False,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": "/run/cni-addresses",
+                    "ranges": [[{"subnet": pods}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                },
+            }
+        ],
+    }
+
+
+def _kubelet(node: Node) -> dict[str, Any]:
+    own = node.folder / "pki"
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": node.address.host,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(own / "ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": node.cgroup.path,
+        "clusterDNS": [CLUSTER_DNS],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        # All nodes share this machine's disk: only a disk that is all but full is an emergency.
+        "evictionHard": {
+            "memory.available": "200Mi",
+            "nodefs.available": "2%",
+            "nodefs.inodesFree": "2%",
+            "imagefs.available": "2%",
+        },
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        # Images come from no registry, so one that was removed would be gone for good.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "makeIPTablesUtilChains": False,
+        "resolvConf": str(node.folder / "resolv.conf"),
+        "serializeImagePulls": False,
+        "tlsCertFile": str(own / f"{node.name}-serving.crt"),
+        "tlsPrivateKeyFile": str(own / f"{node.name}-serving.key"),
+        "volumePluginDir": "/var/lib/kubelet/plugins/exec",
+    }
+
+
+def _kube_proxy(node: Node) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(node.folder / "kube-proxy.kubeconfig")},
+        "clusterCIDR": lan.PODS,
+        # The host's own limits stay as they are.
+        "conntrack": {"maxPerCore": 0, "min": 0},
+        "detectLocalMode": "ClusterCIDR",
+        "hostnameOverride": node.name,
+        "mode": "nftables",
+        "nodePortAddresses": ["primary"],
+    }

@@ -1,0 +1,90 @@
+"""A containerd folder that holds a set of images, unpacked: made once, linked into every node.
+
+Importing and unpacking takes a minute for all images; a node that starts with links to a folder
+where that was done takes a second and no space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from local.images.build import Image
+from local.nodes.real import TOOLS, write_environment, write_runtime
+from local.process import Process
+from local.toolchain.build import Say, cache_folder
+
+IMPORT_SECONDS = 600.0
+KEPT = 2
+"""Older sets of images are removed; nodes keep what they have linked."""
+
+
+def ensure(
+    images: Sequence[Image], image: Path, tools: Mapping[str, Path], pause: str, say: Say
+) -> Path:
+    """Return the folder with exactly these images, made if need be.
+
+    Raises:
+        LocalError: if containerd refuses an image, with the end of the log.
+    """
+    content = hashlib.sha256("\n".join(sorted(i.reference for i in images)).encode())
+    content.update(str(tools["containerd"]).encode())
+    root = cache_folder() / "stores"
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / content.hexdigest()[:12]
+    with FileLock(root / ".lock"):
+        if not target.exists():
+            say(f"unpacking {len(images)} images for the nodes, once for this set")
+            _make(target, images, image, tools, pause)
+            _forget_old(root)
+        os.utime(target)
+    return target
+
+
+def _make(
+    target: Path, images: Sequence[Image], image: Path, tools: Mapping[str, Path], pause: str
+) -> None:
+    partial, folder = target.with_name("partial"), target.with_name("work")
+    for path in (partial, folder):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+    write_runtime(folder, "198.19.255.0/24", pause)
+    write_environment(
+        folder,
+        NAME="store",
+        FOLDER=str(folder),
+        IMAGE=str(image),
+        TOOLS=" ".join(str(tools[name]) for name in TOOLS),
+        CGROUPS="",
+        STORE=str(partial),
+        ARCHIVES=" ".join(str(each.archive) for each in images),
+    )
+    maker = Process("store", folder)
+    maker.start(
+        [
+            *("unshare", "--net", "--mount", "--uts", "--ipc", "--pid"),
+            *("--fork", "--kill-child=SIGKILL", "--"),
+            *("sh", "-c", 'sh "$0" "$1" && touch "$1/done"', str(_INIT), str(folder)),
+        ],
+        {"PATH": os.environ["PATH"]},
+    )
+    try:
+        maker.wait_until((folder / "done").exists, IMPORT_SECONDS)
+    finally:
+        maker.stop(0)
+    partial.rename(target)
+    shutil.rmtree(folder)
+
+
+def _forget_old(root: Path) -> None:
+    stores = sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    for path in stores[:-KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+_INIT = Path(__file__).parent / "init.sh"

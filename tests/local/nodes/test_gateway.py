@@ -1,0 +1,126 @@
+"""The forwarder between this machine and another network namespace, with real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from local.nodes.lan import Lan
+from local.process import free_port, is_listening
+from local.world import PROJECT
+
+pytestmark = pytest.mark.dataplane
+
+ECHO = """import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client, _ = listener.accept()
+    with client:
+        while data := client.recv(65536):
+            client.sendall(data)
+        client.sendall(b"end")
+"""
+ASK = """import socket
+client = socket.create_connection(("198.18.0.1", 443), 5)
+client.sendall(b"from inside")
+client.shutdown(socket.SHUT_WR)
+print(b"".join(iter(lambda: client.recv(65536), b"")).decode())
+"""
+
+
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[Lan]:
+    network = Lan(tmp_path)
+    network.start()
+    try:
+        yield network
+    finally:
+        network.stop()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, lan: Lan) -> Iterator[int]:
+    """A running gateway: an echo server inside stands for the API server, one here for AWS."""
+    port, api_port, aws_port = free_port(), free_port(), free_port()
+    config = {
+        "lan": lan.holder.pid(),
+        "port": port,
+        "api": ["127.0.0.1", api_port],
+        "aws": ["198.18.0.1", 443],
+        "aws_port_file": str(tmp_path / "aws.port"),
+    }
+    (tmp_path / "gateway.json").write_text(json.dumps(config))
+    (tmp_path / "aws.port").write_text(str(aws_port))
+    command = [sys.executable, "-m", "local.nodes.gateway", str(tmp_path)]
+    echo = [sys.executable, "-c", ECHO]
+    with (
+        _running([*lan.enter, *echo, str(api_port)]),
+        _running([*echo, str(aws_port)]),
+        _running(command),
+    ):
+        _until(lambda: is_listening(port) and is_listening(aws_port))
+        yield port
+
+
+def test_what_is_sent_comes_back_whole(gateway: int) -> None:
+    payload = os.urandom(3 * 2**20)
+    with socket.create_connection(("127.0.0.1", gateway), 5) as client:
+        client.settimeout(20)
+        assert _exchange(client, payload) == payload + b"end"
+
+
+def test_pods_reach_what_this_machine_offers(gateway: int, lan: Lan) -> None:
+    asked = subprocess.run(
+        [*lan.enter, sys.executable, "-c", ASK],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert asked.stdout.strip() == "from insideend"
+
+
+def test_nothing_else_of_this_machine_can_be_reached_from_inside(gateway: int, lan: Lan) -> None:
+    tried = subprocess.run(
+        [*lan.enter, "ip", "route", "get", "192.0.2.1"], check=False, capture_output=True, text=True
+    )
+    assert "unreachable" in tried.stderr
+
+
+def _exchange(client: socket.socket, payload: bytes) -> bytes:
+    """Send all and read all at the same time: neither side can hold 3 MiB back."""
+    child = os.fork()
+    if child == 0:
+        client.sendall(payload)
+        client.shutdown(socket.SHUT_WR)
+        os._exit(0)
+    received = b"".join(iter(lambda: client.recv(65536), b""))
+    os.waitpid(child, 0)
+    return received
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[None]:
+    process = subprocess.Popen(command, cwd=PROJECT)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def _until(holds: Callable[[], bool], limit: float = 20) -> None:
+    deadline = time.monotonic() + limit
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

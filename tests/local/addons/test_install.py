@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +21,9 @@ from local.cluster import Cluster
 from local.errors import LocalError
 from local.pki import Pki
 
-IMAGES = {name: f"node.local/{name}:0123456789ab" for name in addons.IMAGES}
+IMAGES = {name: f"node.local/{name}:0123456789ab" for name in addons.IMAGES} | {
+    "postgres": "node.local/postgres:15.14-0123456789ab"
+}
 HELD_BACK = ("webhookconfigurations/", "apiservices/")
 """What would have the API server call Pods, which do not run on simulated nodes."""
 SECONDS = 60.0
@@ -117,6 +121,27 @@ def test_the_name_server_is_where_policies_and_kubelets_look() -> None:
         (53, "UDP"),
         (53, "TCP"),
     }
+
+
+@pytest.mark.dataplane
+@pytest.mark.parametrize(
+    ("deployment", "program", "ask"),
+    [
+        ("cnpg-controller-manager", "cnpg-manager", "--help"),
+        ("barman-cloud", "barman-manager", "--help"),
+        ("metrics-server", "metrics-server", "--version"),
+    ],
+)
+def test_the_pinned_program_knows_every_argument(
+    tools: dict[str, Path], deployment: str, program: str, ask: str
+) -> None:
+    """It reads all arguments before it answers the last."""
+    pod = find(addons.documents(IMAGES, print), "Deployment", deployment)["spec"]["template"]
+    arguments = pod["spec"]["containers"][0]["args"]
+    asked = subprocess.run(
+        [tools[program], *arguments, ask], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert asked.returncode == 0, asked.stderr
 
 
 @pytest.mark.cluster

@@ -13,7 +13,11 @@ from local.toolchain import build
 
 pytestmark = pytest.mark.unit
 
-OPERATOR, POSTGRES, PGBOUNCER = "node.local/cnpg:1", "node.local/postgres:1", "node.local/pgb:1"
+OPERATOR, POSTGRES, PGBOUNCER = (
+    "node.local/cnpg:1",
+    "node.local/postgres:15.14-1",
+    "node.local/pgb:1",
+)
 PLUGIN, SIDECAR = "node.local/plugin:1", "node.local/sidecar:1"
 
 
@@ -104,13 +108,29 @@ def test_the_operator_reads_the_images_of_databases_and_poolers(cnpg: list[Docum
 
 def test_another_default_image_restarts_the_operator(cnpg_release: list[Document]) -> None:
     other = cloudnative_pg(
-        cnpg_release, operator=OPERATOR, postgres="node.local/postgres:2", pgbouncer=PGBOUNCER
+        cnpg_release, operator=OPERATOR, postgres="node.local/postgres:15.14-2", pgbouncer=PGBOUNCER
     )
     templates = [
         find(documents, "Deployment", "cnpg-controller-manager")["spec"]["template"]
         for documents in (changed_cnpg(cnpg_release), other)
     ]
     assert templates[0] != templates[1]
+
+
+@pytest.mark.parametrize("tag", ["15", "17.6", "15.14-0123456789ab", "15-0123456789ab"])
+def test_an_image_that_tells_its_version_is_taken(cnpg_release: list[Document], tag: str) -> None:
+    image = f"node.local/postgres:{tag}"
+    changed = cloudnative_pg(cnpg_release, operator=OPERATOR, postgres=image, pgbouncer=PGBOUNCER)
+    configuration = find(changed, "ConfigMap", "cnpg-controller-manager-config")
+    assert configuration["data"]["POSTGRES_IMAGE_NAME"] == image
+
+
+@pytest.mark.parametrize("name", ["postgres", "postgres:latest", "postgres:0123456789ab"])
+def test_an_image_that_does_not_is_refused_before_the_operator_refuses_it(
+    cnpg_release: list[Document], name: str
+) -> None:
+    with pytest.raises(LocalError, match="reads PostgreSQL's version"):
+        cloudnative_pg(cnpg_release, operator=OPERATOR, postgres=name, pgbouncer=PGBOUNCER)
 
 
 def test_a_ready_replica_answers_webhooks_whether_it_leads_or_not(cnpg: list[Document]) -> None:
@@ -166,3 +186,12 @@ def test_a_plugin_of_another_shape_is_refused(barman_release: list[Document]) ->
     without = [body for body in barman_release if body["kind"] != "Deployment"]
     with pytest.raises(LocalError, match="no Deployment barman-cloud"):
         changed_barman(without)
+
+
+def test_a_release_whose_manifest_is_not_in_the_module_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, _ = build.OPERATOR_MANIFESTS["cnpg-manager"]
+    monkeypatch.setitem(build.OPERATOR_MANIFESTS, "cnpg-manager", (module, "cnpg-{version}.txt"))
+    with pytest.raises(LocalError, match="cloudnative-pg has no cnpg-1.30.0.txt"):
+        build.operator_manifest("cnpg-manager", print)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 from local.api import Api
 from local.cluster import Cluster
@@ -278,6 +279,9 @@ def test_it_ends_on_sigterm_and_the_next_goes_on(
 def test_a_second_run_waits_and_takes_over(api: Api, cluster: Cluster, server: Server) -> None:
     second = Server(cluster)
     try:
+        (lock,) = cluster.folder.glob("volumes-*.lock")
+        with pytest.raises(Timeout):
+            FileLock(lock, timeout=0).acquire()
         server.stop()
         assert folder_of(volume_for(api, "taken-over")).is_dir()
         server.start()

@@ -44,6 +44,19 @@ _POOL_SIZE, _POOL_CLIENTS = 25, 1000
 """Connections of each pooler to the server (three poolers stay below its limit of 100), and of
 clients to it."""
 
+_PATIENCE = {
+    # After a failed login, by default, clients are refused for 15 s: longer than a failover takes.
+    "server_login_retry": "1",
+    "server_connect_timeout": "3",
+    # A server that vanished without a word is noticed within 8 s instead of two hours, and one
+    # that does not acknowledge what was sent within 5 s.
+    "tcp_keepidle": "5",
+    "tcp_keepintvl": "1",
+    "tcp_keepcnt": "3",
+    "tcp_user_timeout": "5000",
+}
+"""How long a pooler bears with a server that does not answer, in seconds (the last: ms)."""
+
 _SIDECAR_CPU, _SIDECAR_MEMORY = "100m", "512Mi"
 _EPHEMERAL = "1Gi"
 
@@ -491,6 +504,7 @@ def _pooler_spec(name: str, args: PostgresArgs) -> parts.Object:
                 "max_client_conn": str(_POOL_CLIENTS),
                 # Lets drivers that prepare statements work with pooled transactions.
                 "max_prepared_statements": "100",
+                **_PATIENCE,
             },
         },
         "template": {

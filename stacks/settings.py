@@ -345,14 +345,15 @@ class Replicas(Model):
 class Probes(Model):
     """Paths that answer for the service's health.
 
-    Readiness and liveness differ on purpose: a service whose database is away is not ready, yet
-    restarting it would not help.
+    Readiness and liveness differ on purpose: a service that drains takes no requests, yet
+    restarting it would not help. What a service depends on is part of neither: one outage of a
+    database would take every service out of its Service, and those with a fallback with them.
     """
 
     startup: Path = "/health/startup"
     """Answers once the service has started."""
     ready: Path = "/health/ready"
-    """Answers while the service can do its work, what it depends on included."""
+    """Answers while the service itself can take requests."""
     live: Path = "/health/live"
     """Answers unless only a restart would help."""
     startup_limit: Annotated[Seconds, Field(ge=1, le=HOUR)] = 2 * MINUTE

@@ -62,6 +62,7 @@ class Loader:
 
 def enforce(api_factory: Callable[[], Api], enter: Enter) -> None:
     """Follow the API, and load what it says into the nodes, until interrupted."""
+    _log.info("following the API server's Pods and policies")
     loader = Loader(enter)
     seen, rulesets = None, {}
     with Watched(api_factory, PATHS) as watched:

@@ -1,15 +1,17 @@
-"""Real servers for the tests of the data plane, from Debian's packages, without installing them.
+"""Debian's packages without installing them: servers for tests, and what images are made of.
 
-A package is fetched with apt (lists, cache and locks in our own folder, so neither root nor the
-system's package database is involved) and unpacked into the cache; a launcher beside it sets the
-library path. A server on PATH is used instead where there is one.
+apt works with lists, cache and package database in a folder of ours, so neither root nor the
+system's package database is involved, and from the sources that the machine has configured. Of the
+servers for tests, one on PATH is used instead where there is one.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,6 +27,81 @@ _REDIS_PACKAGES = (
     "libjemalloc2",
     "liblzf1",
 )
+_TO_INSTALL = re.compile(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", re.MULTILINE)
+"""A package in what apt-get says that it would install: name, version, architecture."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """One version of a Debian package."""
+
+    name: str
+    version: str
+    architecture: str
+
+    @property
+    def file(self) -> str:
+        """What apt calls its archive."""
+        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.version}"
+
+
+@dataclass(frozen=True)
+class Apt:
+    """apt-get in a folder of its own, where nothing counts as installed.
+
+    Only one process at a time may use a folder: its user holds a lock.
+    """
+
+    folder: Path
+
+    def update(self) -> None:
+        """Learn which packages there are.
+
+        Raises:
+            LocalError: without apt-get, or when it cannot reach its sources.
+        """
+        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+            raise LocalError(
+                "Debian's packages are needed, and this machine has no apt-get and dpkg-deb: "
+                "install the packages apt and dpkg (most distributions have them)"
+            )
+        for path in ("lists/partial", "cache/archives/partial"):
+            (self.folder / path).mkdir(parents=True, exist_ok=True)
+        (self.folder / "status").touch()
+        self._run("update")
+
+    def closure(self, packages: Sequence[str]) -> list[Package]:
+        """The packages and all that they depend on, by name; recommended ones are left out."""
+        answer = self._run("install", "--simulate", *packages)
+        found = [Package(*match) for match in _TO_INSTALL.findall(answer)]
+        return sorted(found, key=lambda package: package.name)
+
+    def fetch(self, packages: Sequence[Package]) -> list[Path]:
+        """The archives of a closure, in the same order; apt checks their digests."""
+        if packages:
+            self._run("install", "--download-only", "--yes", *map(str, packages))
+        return [self.folder / "cache" / "archives" / package.file for package in packages]
+
+    def download(self, packages: Sequence[str], target: Path) -> list[Path]:
+        """The archives of exactly these packages, in a folder that need not exist yet."""
+        target.mkdir(parents=True, exist_ok=True)
+        self._run("download", *packages, folder=target)
+        return sorted(target.glob("*.deb"))
+
+    def _run(self, *arguments: str, folder: Path | None = None) -> str:
+        options = [
+            f"-oDir::State::lists={self.folder / 'lists'}",
+            f"-oDir::State::status={self.folder / 'status'}",
+            f"-oDir::Cache={self.folder / 'cache'}",
+            "-oAPT::Install-Recommends=false",
+            "-oAPT::Sandbox::User=",
+            "-oDebug::NoLocking=1",
+            "-q",
+        ]
+        return _run(["apt-get", *options, *arguments], folder or self.folder)
 
 
 def ensure_redis(say: Say) -> Path:
@@ -46,31 +123,12 @@ def _ensure(name: str, packages: Sequence[str], programs: Sequence[str], say: Sa
         launchers = folder / "bin"
         if not launchers.exists():
             say(f"fetching {', '.join(packages)}")
-            _fetch(folder, packages)
+            apt = Apt(folder)
+            apt.update()
+            for archive in apt.download(packages, folder / "archives"):
+                _run(["dpkg-deb", "--extract", str(archive), str(folder / "root")], folder)
             _write_launchers(folder, programs)
     return launchers
-
-
-def _fetch(folder: Path, packages: Sequence[str]) -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise LocalError(
-            f"{packages[0]} is neither on PATH nor can it be fetched, because this machine has no "
-            f"apt-get: install {packages[0]} yourself"
-        )
-    archives = folder / "archives"
-    for path in ("lists/partial", "cache/archives/partial", "archives"):
-        (folder / path).mkdir(parents=True, exist_ok=True)
-    options = [
-        f"-oDir::State::lists={folder / 'lists'}",
-        f"-oDir::Cache={folder / 'cache'}",
-        "-oDebug::NoLocking=1",
-        "-oAPT::Sandbox::User=",
-        "-q",
-    ]
-    _run(["apt-get", *options, "update"], archives)
-    _run(["apt-get", *options, "download", *packages], archives)
-    for archive in sorted(archives.glob("*.deb")):
-        _run(["dpkg", "-x", str(archive), str(folder / "root")], archives)
 
 
 def _write_launchers(folder: Path, programs: Sequence[str]) -> None:
@@ -90,7 +148,8 @@ def _write_launchers(folder: Path, programs: Sequence[str]) -> None:
     partial.rename(folder / "bin")
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def _run(command: Sequence[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise LocalError(f"{' '.join(command[:1])} failed:\n{(done.stderr or done.stdout)[-1500:]}")
+        raise LocalError(f"{command[0]} failed:\n{(done.stderr or done.stdout)[-1500:]}")
+    return done.stdout

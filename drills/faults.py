@@ -133,7 +133,7 @@ def kill_process(node: Node, pod_uid: str, match: str, signal: str = "KILL") -> 
     found = matching(node.run(["sh", "-c", _LIST_PROCESSES]), pod_uid, match)
     if not found:
         raise LookupError(f"no process of Pod {pod_uid} on {node.name} matches {match!r}")
-    node.run(["kill", f"-{signal}", *map(str, found)])
+    node.run(["sh", "-c", f"kill -{signal} {' '.join(map(str, found))}"])
     return found
 
 

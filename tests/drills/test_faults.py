@@ -35,7 +35,7 @@ def recorded(name: str = "a-1", zone: str = "a", listed: str = LISTED) -> Mock:
 def done(node: Mock) -> list[str]:
     """What was done to it, in order; looking around is not counted."""
     return [
-        " ".join(step.args[0]) if step[0] == "run" else step[0]
+        step.args[0][-1] if step[0] == "run" else step[0]
         for step in node.method_calls
         if step != LOOKING
     ]

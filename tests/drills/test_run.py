@@ -1,0 +1,150 @@
+"""The order of a drill: never without mending, never on a store that is not whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import Mock
+
+import pytest
+
+from drills import client, run
+from drills.account import Attempt
+from drills.client import Place
+from drills.faults import Fault, Node, Pod, Site
+from drills.run import Stage
+from drills.stores import Store
+from local.errors import LocalError
+
+STEADY = 0.1
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {
+        "WARM_UP_SECONDS": 0,
+        "FAILOVER_SECONDS": 1,
+        "AFTER_FAILOVER_SECONDS": 0,
+        "WHOLE_SECONDS": 2,
+        "STEADY_WHOLE_SECONDS": STEADY,
+        "_POLL_SECONDS": 0.01,
+    }.items():
+        monkeypatch.setattr(run, name, seconds)
+
+
+class Scene:
+    """Three nodes, a store whose leader moves away from a killed node, and what happened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        self.nodes = Mock()
+        self.nodes.names.return_value = ["a-1", "a-2", "b-1"]
+        self.nodes.node.side_effect = self._node
+        self.store = Mock(spec=Store)
+        self.store.leader.side_effect = self._leader
+        self.store.is_whole.side_effect = lambda: (
+            "kill" not in self.events or ("start" in self.events)
+        )
+        self.store.weakened = self._weakened
+        self.started_on = ""
+        monkeypatch.setattr(client, "start", self._start)
+        self.stage = Stage(Mock(), self.nodes, self.store, Place("core", "x", "i"), lambda _: None)
+
+    def _node(self, name: str) -> Mock:
+        node = Mock(spec=Node, zone=name[0])
+        node.kill.side_effect = lambda: self.events.append("kill")
+        node.start.side_effect = lambda: self.events.append("start")
+        return node
+
+    def _leader(self) -> Pod:
+        return Pod("data", "p-2" if "kill" in self.events else "p-1", "uid", "a-1")
+
+    @contextmanager
+    def _weakened(self) -> Iterator[None]:
+        self.events.append("weakened")
+        yield
+        self.events.append("restored")
+
+    def _start(self, *arguments: object) -> Mock:
+        self.started_on = str(arguments[2])
+        self.events.append("load")
+        load = Mock()
+        now = time.time()
+        load.attempts.return_value = [Attempt(now, now, "w", 0, 0, "ok", "-")]
+        load.stored.return_value = [(0, 0)]
+        load.stop.side_effect = lambda: self.events.append("stop")
+        load.remove.side_effect = lambda: self.events.append("remove")
+        return load
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def fault(*, inside: bool = False, weakened: bool = False) -> Fault:
+    return Fault(
+        "test",
+        "postgres",
+        "a node killed",
+        None,
+        lambda site: site.node.kill(),
+        lambda site: site.node.start(),
+        inside=inside,
+        weakened=weakened,
+    )
+
+
+def test_the_load_spans_the_fault_and_its_mending(scene: Scene) -> None:
+    (done,) = run.drill(scene.stage, fault(), 1)
+    assert scene.events == ["load", "kill", "start", "stop", "remove"]
+    assert done.account.durability.acknowledged == 1
+    assert done.redundant is not None
+    assert 0 <= done.redundant < 2
+
+
+def test_the_client_is_in_another_zone(scene: Scene) -> None:
+    run.drill(scene.stage, fault(), 1)
+    assert scene.started_on == "b-1"
+
+
+def test_a_client_inside_is_on_the_leaders_node(scene: Scene) -> None:
+    run.drill(scene.stage, fault(inside=True), 1)
+    assert scene.started_on == "a-1"
+
+
+def test_dangerous_settings_are_taken_back(scene: Scene) -> None:
+    run.drill(scene.stage, fault(weakened=True), 1)
+    assert (scene.events[0], scene.events[-1]) == ("weakened", "restored")
+
+
+def test_a_store_that_is_not_whole_is_left_alone(scene: Scene) -> None:
+    scene.store.is_whole.side_effect = LocalError("nobody answers")
+    with pytest.raises(LocalError, match="not whole"):
+        run.drill(scene.stage, fault(), 1)
+    assert scene.events == []
+
+
+def test_a_store_that_never_gets_whole_is_reported_so(scene: Scene) -> None:
+    scene.store.is_whole.side_effect = lambda: "kill" not in scene.events
+    (done,) = run.drill(scene.stage, fault(), 1)
+    assert done.redundant is None
+
+
+def test_a_drill_that_is_interrupted_is_mended() -> None:
+    done: list[str] = []
+    hurts = Fault("t", "redis", "", None, lambda _: None, lambda _: done.append("mended"))
+    with pytest.raises(KeyboardInterrupt), run.mended(hurts, Mock(spec=Site)):
+        raise KeyboardInterrupt
+    assert done == ["mended"]
+
+
+def test_whole_means_to_stay_so_for_a_while(scene: Scene) -> None:
+    answers = iter([True, False, True])
+    scene.store.is_whole.side_effect = lambda: next(answers, True)
+    started = time.time()
+    since = run.whole_since(scene.store, 2)
+    assert since is not None
+    assert since >= started + 0.02 - 0.005
+    assert time.time() - since >= STEADY

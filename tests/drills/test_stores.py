@@ -1,0 +1,118 @@
+"""What the two stores say of themselves, read from canned answers of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from drills.client import Place, manifest
+from drills.faults import Pod
+from drills.kube import Kube, is_ready
+from drills.stores import Postgres, Redis, all_ready
+from local.errors import LocalError
+
+CLUSTER: dict[str, Any] = {
+    "spec": {
+        "instances": 3,
+        "postgresql": {"synchronous": {"method": "any", "number": 1}, "parameters": {}},
+    },
+    "status": {"readyInstances": 3, "currentPrimary": "postgres-2", "targetPrimary": "postgres-2"},
+}
+
+
+def kube(answer: str = "", objects: dict[str, Any] | None = None) -> Mock:
+    fake = Mock(spec=Kube, api=Mock())
+    fake.execute.return_value = answer
+    fake.pod.side_effect = lambda namespace, name: Pod(namespace, name, "uid", "a-1")
+    fake.api.get.return_value = objects if objects is not None else CLUSTER
+    fake.ready_pods.side_effect = lambda namespace, labels: [
+        Pod(namespace, f"{labels.partition('=')[2]}-{number}", "uid", "a-1") for number in range(3)
+    ]
+    return fake
+
+
+def test_the_leader_of_postgres_is_the_current_primary() -> None:
+    assert Postgres(kube(), "data", "postgres").leader().name == "postgres-2"
+
+
+def test_a_cluster_amid_a_failover_is_not_whole() -> None:
+    status = {**CLUSTER["status"], "targetPrimary": "pending"}
+    assert all_ready(CLUSTER)
+    assert not all_ready({**CLUSTER, "status": status})
+
+
+def test_a_cluster_with_an_instance_missing_is_not_whole() -> None:
+    assert not all_ready({**CLUSTER, "status": {**CLUSTER["status"], "readyInstances": 2}})
+
+
+@pytest.mark.parametrize(("streaming", "whole"), [("2\n", True), ("1\n", False)])
+def test_postgres_is_whole_once_every_standby_streams(streaming: str, whole: bool) -> None:
+    assert Postgres(kube(streaming), "data", "postgres").is_whole() is whole
+
+
+def test_postgres_gets_its_synchronous_standbys_back_after_an_error() -> None:
+    fake = kube()
+    with pytest.raises(LocalError), Postgres(fake, "data", "postgres").weakened():
+        raise LocalError("a drill that failed")
+    values = [
+        call.args[1]["spec"]["postgresql"]["synchronous"] for call in fake.api.merge.mock_calls
+    ]
+    assert values == [None, {"method": "any", "number": 1}]
+
+
+def test_the_leader_of_redis_is_the_pod_that_a_sentinel_names() -> None:
+    fake = kube("redis-1.redis.data.svc.cluster.local\n6379\n")
+    assert Redis(fake, "data", "redis").leader().name == "redis-1"
+
+
+def test_redis_without_a_sentinel_has_no_leader_that_is_known() -> None:
+    fake = kube()
+    fake.ready_pods.side_effect = lambda _namespace, _labels: []
+    with pytest.raises(LocalError, match="no Sentinel"):
+        Redis(fake, "data", "redis").leader()
+
+
+@pytest.mark.parametrize(("replicas", "whole"), [(2, True), (1, False)])
+def test_redis_is_whole_once_every_replica_is_in_step(replicas: int, whole: bool) -> None:
+    fake = kube(objects={"spec": {"replicas": 3}})
+    answers = {
+        "sentinel": "redis-0.redis\n6379\n",
+        "replication": "".join(f"slave{n}:ip=x,state=online,lag=0\n" for n in range(replicas)),
+    }
+    fake.execute.side_effect = lambda _pod, _container, command: next(
+        answer for word, answer in answers.items() if f" {word}" in command[-1]
+    )
+    assert Redis(fake, "data", "redis").is_whole() is whole
+
+
+def test_redis_that_misses_a_sentinel_is_not_whole() -> None:
+    fake = kube(objects={"spec": {"replicas": 4}})
+    assert not Redis(fake, "data", "redis").is_whole()
+
+
+def test_redis_gets_back_the_replicas_that_it_needed() -> None:
+    fake = kube("redis-0.redis 6379 min-replicas-to-write 1")
+    fake.execute.side_effect = lambda _pod, _container, command: (
+        "min-replicas-to-write\n1\n" if "config get" in command[-1] else "redis-0.redis\n6379\n"
+    )
+    with Redis(fake, "data", "redis").weakened():
+        fake.execute.reset_mock()
+    restored = [call.args[2][-1] for call in fake.execute.mock_calls]
+    assert len(restored) == 3
+    assert all(script.endswith("config set min-replicas-to-write 1") for script in restored)
+
+
+def test_a_pod_that_is_being_deleted_is_not_ready() -> None:
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    assert is_ready({"metadata": {}, "status": ready})
+    assert not is_ready({"metadata": {"deletionTimestamp": "now"}, "status": ready})
+
+
+def test_the_client_takes_no_requests_meant_for_the_service_whose_label_it_bears() -> None:
+    store = Postgres(kube(), "data", "postgres")
+    pod = manifest(Place("core", "engine", "image:1"), "b-1", store, ())
+    assert pod["metadata"]["labels"] == {"app.kubernetes.io/name": "engine"}
+    (container,) = pod["spec"]["containers"]
+    assert container["readinessProbe"] == {"exec": {"command": ["false"]}}

@@ -41,6 +41,8 @@ class Pod:
     name: str
     node: str
     address: str
+    block: IPv4Network
+    """The address alone, as a block: made once, for it takes long."""
     labels: Labels
     ports: tuple[NamedPort, ...]
 
@@ -101,7 +103,7 @@ class Population:
     def _addresses(self, peer: Object, namespace: str) -> Iterable[IPv4Network]:
         if (block := peer.get("ipBlock")) is not None:
             return _without(block["cidr"], block.get("except") or [])
-        return (IPv4Network(pod.address) for pod in self.pods if self._is(pod, peer, namespace))
+        return (pod.block for pod in self.pods if self._is(pod, peer, namespace))
 
     def _is(self, pod: Pod, peer: Object, namespace: str) -> bool:
         if not selects(peer.get("podSelector") or {}, pod.labels):
@@ -210,6 +212,7 @@ def _pod(item: Object) -> Pod:
         name=metadata["name"],
         node=spec.get("nodeName", ""),
         address=item["status"]["podIP"],
+        block=IPv4Network(item["status"]["podIP"]),
         labels=metadata.get("labels") or {},
         ports=tuple(
             NamedPort(port["name"], port.get("protocol", "TCP"), port["containerPort"])

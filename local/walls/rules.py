@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from local.walls.objects import Direction, Object, Pod, Policy, Population, Ports, Rule
 from local.walls.objects import policy as policy_of
@@ -67,7 +67,7 @@ def _ruleset(node: Object, population: Population, walls: Sequence[_Wall]) -> st
     name, pod_range = node["metadata"]["name"], node["spec"].get("podCIDR")
     local = sorted(
         (pod for pod in population.pods if pod.node == name),
-        key=lambda pod: IPv4Address(pod.address),
+        key=lambda pod: pod.block,
     )
     here = {pod.address for pod in local}
     used = [wall for wall in walls if wall.addresses & here]
@@ -192,6 +192,8 @@ def _merged(ports: Iterable[Ports]) -> list[tuple[int, int]]:
 def _named(ports: Sequence[Ports], serving: Iterable[Pod]) -> Mapping[str, list[str]]:
     """Elements `address . port` of the ports that are given by name, by protocol."""
     wanted = {(each.name, each.protocol) for each in ports if each.name is not None}
+    if not wanted:
+        return {}
     found: dict[str, set[str]] = {}
     for pod in serving:
         for port in pod.ports:
@@ -201,12 +203,13 @@ def _named(ports: Sequence[Ports], serving: Iterable[Pod]) -> Mapping[str, list[
     return {protocol: sorted(elements) for protocol, elements in sorted(found.items())}
 
 
-def _within(pods: Iterable[Pod], blocks: Sequence[IPv4Network] | None) -> list[Pod]:
-    return [
+def _within(pods: Iterable[Pod], blocks: Sequence[IPv4Network] | None) -> Iterable[Pod]:
+    """Those of the Pods in the blocks; looked for only once somebody asks."""
+    return (
         pod
         for pod in pods
-        if blocks is None or any(IPv4Address(pod.address) in block for block in blocks)
-    ]
+        if blocks is None or any(pod.block.network_address in block for block in blocks)
+    )
 
 
 def _name(prefix: str, namespace: str, name: str) -> str:

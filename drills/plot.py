@@ -91,12 +91,13 @@ def _shade(frame: _Frame, row: int, seen: Availability) -> str:
 
 
 def _line(frame: _Frame, row: int, seen: Availability, colour: str) -> str:
-    """Draw steps, as wide as a bin: nothing is smoothed."""
+    """Draw steps, as wide as a bin: nothing is smoothed. The bins at both ends are not full."""
     path = "".join(
-        f"{'L' if number else 'M'}{frame.x(seen.first_bin + number * BIN_SECONDS):.1f} "
+        f"{'L' if number > 1 else 'M'}{frame.x(seen.first_bin + number * BIN_SECONDS):.1f} "
         f"{frame.y(row, count / BIN_SECONDS):.1f}"
         f"H{frame.x(seen.first_bin + (number + 1) * BIN_SECONDS):.1f}"
-        for number, count in enumerate(seen.throughput)
+        for number, count in enumerate(seen.throughput[:-1])
+        if number > 0
     )
     return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>\n' if path else ""
 

@@ -36,7 +36,11 @@ class Blob:
 
 
 def pack(tree: Path, target: Path, owners: Owners) -> Blob:
-    """Write a folder as a layer: in order, without times, owned as said."""
+    """Write a folder as a layer: in order, without times, owned as said.
+
+    Programs lose their set-user-ID and set-group-ID bits: the groups that packages mean do not
+    exist in images, and nothing in a container should gain rights by running a program.
+    """
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as layer:
         for path in sorted(tree.rglob("*")):
             name = path.relative_to(tree).as_posix()
@@ -45,6 +49,7 @@ def pack(tree: Path, target: Path, owners: Owners) -> Blob:
             entry.uname = entry.gname = ""
             entry.mtime = 0
             if entry.isfile():
+                entry.mode &= 0o777
                 with path.open("rb") as content:
                     layer.addfile(entry, content)
             else:
@@ -59,14 +64,12 @@ def blob(path: Path) -> Blob:
     return Blob(path, digest, path.stat().st_size)
 
 
-def write(
-    target: Path, repository: str, layers: Sequence[Blob], config: Mapping[str, object]
-) -> str:
+def write(target: Path, prefix: str, layers: Sequence[Blob], config: Mapping[str, object]) -> str:
     """Write an archive that `ctr images import` takes; return the image's reference.
 
     Args:
         target: the archive's path.
-        repository: the reference without its tag, which is made from the image's digest.
+        prefix: what the reference begins with; it ends with the start of the image's digest.
         layers: from the lowest to the highest.
         config: how a container starts, in the keys of the format (`Entrypoint`, `User`, …).
     """
@@ -83,8 +86,7 @@ def write(
             "layers": [_descriptor(_LAYER, layer.digest, layer.size) for layer in layers],
         }
     )
-    tag = _digest(manifest)[:12]
-    reference = f"{repository}:{tag}"
+    reference = prefix + _digest(manifest)[:12]
     index = {
         "schemaVersion": 2,
         "manifests": [
@@ -93,7 +95,7 @@ def write(
                 "platform": built_for,
                 "annotations": {
                     "io.containerd.image.name": reference,
-                    "org.opencontainers.image.ref.name": tag,
+                    "org.opencontainers.image.ref.name": reference.rsplit(":", 1)[1],
                 },
             }
         ],

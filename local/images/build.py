@@ -53,6 +53,9 @@ BASE_PACKAGES = (
 WAIT_SECONDS = 15.0
 """Between two words to a person who waits for another run."""
 
+KEPT = 2
+"""Builds of an image that stay in the cache as archives: several checkouts share it."""
+
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -132,13 +135,14 @@ def _ensure(names: Sequence[str], say: Say, kind: str) -> dict[str, Path]:
         name: _cache() / kind / f"{name}-{_key(name, definition, programs)}"
         for name, definition in wanted.items()
     }
-    if all(folder.exists() for folder in folders.values()):
-        return folders
-    with _lock(say):
-        builder = _Builder(programs, say)
-        for name, folder in folders.items():
-            if not folder.exists():
-                builder.build(name, wanted[name], folder)
+    if any(not folder.exists() for folder in folders.values()):
+        with _lock(say):
+            builder = _Builder(programs, say)
+            for name, folder in folders.items():
+                if not folder.exists():
+                    builder.build(name, wanted[name], folder)
+    for folder in folders.values():
+        folder.touch()  # used just now: see _forget_old
     return folders
 
 
@@ -179,13 +183,17 @@ class _Builder:
         if target.parent.name == "root":
             _extract(layers, result / "root")
         else:
+            version = f"{definition.version}-" if definition.version else ""
+            prefix = f"node.local/{name}:{version}"
             record["reference"] = archive.write(
-                result / "image.tar", f"node.local/{name}", layers, _config(definition)
+                result / "image.tar", prefix, layers, _config(definition)
             )
         (result / "image.json").write_text(json.dumps(record, indent=2) + "\n")
         target.parent.mkdir(exist_ok=True)
         result.rename(target)
         shutil.rmtree(work)
+        if target.parent.name == "archive":
+            _forget_old(target.parent, name)
         self._say(f"built the image {name} in {time.monotonic() - start:.0f} s")
 
     def _layers(
@@ -197,8 +205,9 @@ class _Builder:
         base: Path | None = None
         if definition.base == "debian":
             base_packages = self._closure(BASE_PACKAGES)
-            base = self._base(base_packages)
-            layers.append(archive.blob(base / "layer.tar"))
+            shared = self._base(base_packages)
+            base = shared / "root"
+            layers.append(archive.blob(shared / "layer.tar"))
             packages = self._closure([*BASE_PACKAGES, *definition.packages])
             added = [package for package in packages if package not in base_packages]
         else:
@@ -288,6 +297,13 @@ def _extract(layers: Sequence[Blob], target: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LocalError(f"could not unpack a layer: {done.stderr[-500:]}")
+
+
+def _forget_old(folder: Path, name: str) -> None:
+    """Remove the archives that were not used for longest; a root folder may be a running node's."""
+    built = (path for path in folder.iterdir() if path.name.rpartition("-")[0] == name)
+    for path in sorted(built, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _record(folder: Path) -> dict[str, str]:

@@ -82,6 +82,8 @@ class Definition(_Model):
     base: Literal["none", "debian"]
     """`debian`: C library, shell, core tools and certificates, in a layer that all images share.
     `none`: nothing, for programs that are linked statically."""
+    version: str = ""
+    """What its tag begins with, for whoever reads the version there."""
     packages: tuple[str, ...] = ()
     """Debian packages, with all that they depend on; on base `none`, exactly these."""
     omits: tuple[str, ...] = ()

@@ -153,7 +153,7 @@ def compile_python(tree: Path, interpreter: Path, base: Path) -> None:
     """
     roots = [interpreter, base]
     libraries = ":".join(str(path) for root in roots for path in root.glob("usr/lib/*-linux-gnu"))
-    (loader,) = base.glob("usr/lib*/ld-linux-*.so.*")
+    (loader,) = base.glob("usr/lib/*-linux-gnu/ld-linux-*.so.*")
     python = interpreter / f"usr/bin/python{python_version(interpreter)}"
     folders = ("usr/lib", "usr/local/lib")
     sources = [str(path) for name in folders for path in sorted((tree / name).glob("python3*"))]

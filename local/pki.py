@@ -62,57 +62,50 @@ class Pki:
 
     def ensure(self) -> None:
         """Make what is missing; what is there stays, so that kubeconfigs in use stay valid."""
-        complete = self.folder / "complete"
-        if complete.exists():
-            return
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        authority_key = ec.generate_private_key(ec.SECP256R1())
-        authority_name = _name("local-ca", "")
-        authority = _sign(
-            authority_name,
-            authority_key,
-            authority_name,
-            authority_key,
-            [
-                (x509.BasicConstraints(ca=True, path_length=0), True),
-                (_key_usage(authority=True), True),
-            ],
-        )
-        self._write("ca", authority, authority_key)
+        if not self.authority.exists():
+            self._make_authority()
         server = [
             (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
             (_names(_SERVER_NAMES, _SERVER_ADDRESSES), False),
         ]
-        self._issue("server", _name("kube-apiserver", ""), server, authority, authority_key)
-        self._issue("etcd", _name("etcd", ""), server, authority, authority_key)
+        self._issue("server", _name("kube-apiserver", ""), server)
+        self._issue("etcd", _name("etcd", ""), server)
         for identity, (user, group) in _CLIENTS.items():
-            self._issue(identity, _name(user, group), _CLIENT, authority, authority_key)
-        self._write_private("service-account", ec.generate_private_key(ec.SECP256R1()))
-        complete.touch()
+            self._issue(identity, _name(user, group), _CLIENT)
+        if not self.key("service-account").exists():
+            self._write_private("service-account", ec.generate_private_key(ec.SECP256R1()))
 
     def ensure_node(self, name: str, address: str) -> None:
         """Make what a node shows: to the API server (`<name>`), and as one (`<name>-serving`)."""
-        if self.certificate(f"{name}-serving").exists():
-            return
-        authority = x509.load_pem_x509_certificate(self.authority.read_bytes())
-        key = serialization.load_pem_private_key(self.key("ca").read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101, made above
-        user = _name(f"system:node:{name}", "system:nodes")
-        self._issue(name, user, _CLIENT, authority, key)
+        self._issue(name, _name(f"system:node:{name}", "system:nodes"), _CLIENT)
         serving = [
             (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
             (_names([name], [address]), False),
         ]
-        self._issue(f"{name}-serving", _name(name, ""), serving, authority, key)
+        self._issue(f"{name}-serving", _name(name, ""), serving)
+
+    def _make_authority(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name("local-ca", "")
+        extensions: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+            (_key_usage(authority=True), True),
+        ]
+        self._write("ca", _sign(name, key, name, key, extensions), key)
 
     def _issue(
         self,
         identity: str,
         subject: x509.Name,
         extensions: Sequence[tuple[x509.ExtensionType, bool]],
-        authority: x509.Certificate,
-        authority_key: ec.EllipticCurvePrivateKey,
     ) -> None:
+        """Sign a certificate for an identity that has none yet."""
+        if self.certificate(identity).exists():
+            return
+        authority = x509.load_pem_x509_certificate(self.authority.read_bytes())
+        authority_key = serialization.load_pem_private_key(self.key("ca").read_bytes(), None)
+        assert isinstance(authority_key, ec.EllipticCurvePrivateKey)  # noqa: S101, made here
         key = ec.generate_private_key(ec.SECP256R1())
         usual: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=False, path_length=None), True),

@@ -29,6 +29,7 @@ mkdir -p "$root$FOLDER"
 mount --bind "$FOLDER" "$root$FOLDER"
 mount --bind "$FOLDER/kubelet" "$root/var/lib/kubelet"
 mount --bind "${STORE:-$FOLDER/containerd}" "$root/var/lib/containerd"
+mkdir -p "$root/usr/local/bin"
 for tool in $TOOLS; do
     touch "$root/usr/local/bin/${tool##*/}"
     mount --bind "$tool" "$root/usr/local/bin/${tool##*/}"
@@ -45,11 +46,12 @@ for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oo
     cat "/proc/sys/$name" >"$copy"
     mount --bind "$copy" "$root/proc/sys/$name"
 done
+printf '127.0.0.1\tlocalhost\n' >"$root/etc/hosts"
 cd "$root"
 pivot_root . .old
 umount -l /.old
 mount --make-rshared /
-hostname "$NAME"
+echo "$NAME" >/proc/sys/kernel/hostname
 export PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root
 
 await() { # LIMIT COMMAND…: until the command succeeds, at most LIMIT tenths of a second

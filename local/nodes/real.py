@@ -444,6 +444,8 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": node.address.host,
+        # The PostgreSQL operator wants its dead connections to end within seconds.
+        "allowedUnsafeSysctls": ["net.ipv4.tcp_retries2"],
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
@@ -468,6 +470,9 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "makeIPTablesUtilChains": False,
+        # A sign of life every 2 s, so that a node may count as lost after 10 s (see cluster.py).
+        "nodeLeaseDurationSeconds": 8,
+        "nodeStatusUpdateFrequency": "2s",
         "resolvConf": str(node.folder / "resolv.conf"),
         "serializeImagePulls": False,
         "tlsCertFile": str(own / f"{node.name}-serving.crt"),

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -204,7 +205,7 @@ class _Builder:
         packages: list[Package] = []
         base: Path | None = None
         if definition.base == "debian":
-            base_packages = self._closure(BASE_PACKAGES)
+            base_packages = self._base_packages
             shared = self._base(base_packages)
             base = shared / "root"
             layers.append(archive.blob(shared / "layer.tar"))
@@ -231,7 +232,8 @@ class _Builder:
     def _base(self, packages: Sequence[Package]) -> Path:
         """The folder of the shared layer: its `root`, and `layer.tar`."""
         content = hashlib.sha256("\n".join(map(str, packages)).encode())
-        content.update(Path(root.__file__).read_bytes())
+        for module in (root, archive):
+            content.update(Path(str(module.__file__)).read_bytes())
         target = _cache() / "base" / content.hexdigest()[:12]
         if not target.exists():
             partial = _empty(_cache() / "partial")
@@ -241,6 +243,10 @@ class _Builder:
             target.parent.mkdir(exist_ok=True)
             partial.rename(target)
         return target
+
+    @cached_property
+    def _base_packages(self) -> list[Package]:
+        return self._closure(BASE_PACKAGES)
 
     def _closure(self, packages: Sequence[str]) -> list[Package]:
         if not packages:

@@ -159,7 +159,9 @@ def compile_python(tree: Path, interpreter: Path, base: Path) -> None:
     sources = [str(path) for name in folders for path in sorted((tree / name).glob("python3*"))]
     done = subprocess.run(
         [
-            *(str(loader), "--library-path", libraries, str(python), "-S", "-m", "compileall"),
+            # -B: what it imports is compiled like the rest, not with time and path of this machine.
+            *(str(loader), "--library-path", libraries, str(python), "-B", "-S"),
+            *("-m", "compileall"),
             *("-q", "-s", str(tree), "--invalidation-mode", "unchecked-hash", *sources),
         ],
         env={"PYTHONHOME": str(interpreter / "usr"), "PYTHONHASHSEED": "0"},

@@ -28,6 +28,9 @@ _UNNEEDED = (
 )
 """Read by people and installers only."""
 
+_IN_RUN = {"var/lock": "/run/lock", "var/run": "/run"}
+"""Links of the base. What packages bring there is left out: it would replace the link."""
+
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 _EVERYBODY = {
     "root": User(uid=0, gid=0, home="/root"),
@@ -45,7 +48,7 @@ def unpack(archives: Sequence[Path], tree: Path, omitted: Sequence[str] = ()) ->
     for name in MERGED_FOLDERS:
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
         (tree / name).symlink_to(f"usr/{name}")
-    patterns = [f"--exclude=./{pattern}" for pattern in (*_UNNEEDED, *omitted)]
+    patterns = [f"--exclude=./{pattern}" for pattern in (*_UNNEEDED, *_IN_RUN, *omitted)]
     extract = ["tar", "--extract", f"--directory={tree}", "--keep-directory-symlink"]
     extract += ["--preserve-permissions", "--no-same-owner", "--anchored", "--wildcards"]
     for archive in archives:
@@ -68,6 +71,8 @@ def without_merged_folders(tree: Path) -> None:
 def finish_base(tree: Path) -> None:
     """Do what the scripts of the base's packages would have done."""
     (tree / "usr/bin/awk").symlink_to("mawk")
+    for path, target in _IN_RUN.items():
+        (tree / path).symlink_to(target)
     certificates = sorted((tree / "usr/share/ca-certificates").rglob("*.crt"))
     (tree / _CERTIFICATES).parent.mkdir(parents=True, exist_ok=True)
     (tree / _CERTIFICATES).write_bytes(b"".join(path.read_bytes() for path in certificates))

@@ -203,13 +203,30 @@ def test_images_of_one_base_share_its_layer(servers: dict[str, Image]) -> None:
     assert len(lowest) == 1
 
 
+@pytest.mark.dataplane
+@pytest.mark.parametrize("name", ["pgbouncer", "postgres", "redis", "service"])
+def test_no_layer_puts_a_folder_where_a_lower_one_has_a_link(
+    servers: dict[str, Image], name: str
+) -> None:
+    links: set[str] = set()
+    hidden: set[str] = set()
+    with tarfile.open(servers[name].archive) as archive:
+        for layer in record(servers[name])["layers"]:
+            content = archive.extractfile(f"blobs/sha256/{layer['digest']}")
+            with tarfile.open(fileobj=content) as opened:
+                entries = list(opened)
+            hidden |= {entry.name for entry in entries if entry.isdir()} & links
+            links |= {entry.name for entry in entries if entry.issym()}
+    assert hidden == set()
+
+
 @needs_root
 @pytest.mark.dataplane
 def test_postgres_makes_a_database_and_answers(servers: dict[str, Image], tmp_path: Path) -> None:
     script = """
         initdb --pgdata /var/lib/postgresql/data --locale C.UTF-8 >/dev/null
         pg_ctl --pgdata /var/lib/postgresql/data --wait --log /tmp/log \
-            --options '-c listen_addresses=' start >/dev/null
+            --options '-c listen_addresses=' start >/dev/null || { cat /tmp/log >&2; exit 1; }
         psql --no-align --tuples-only --dbname postgres --command \
             "create extension pg_stat_statements" --command "select lower('ÄÖ')" \
             --command "select count(*) > 100 from pg_timezone_names"

@@ -29,6 +29,7 @@ import moto.kms.models
 import moto.s3.models
 from moto.core.base_backend import AccountSpecificBackend
 from moto.core.responses import ActionResult
+from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.kms.utils import MASTER_KEY_LEN
 from moto.moto_api._internal import mock_random
 from moto.moto_server.werkzeug_app import (
@@ -53,6 +54,7 @@ HOST = "127.0.0.1"
 READY_PATH = "/_ready"
 _LENGTHS = struct.Struct(">II")
 _SEED_BITS = 64
+_UNENCRYPTED = {"Bool": {"aws:SecureTransport": "false"}}
 _UPLOAD_ID_LENGTH = 48
 _FIRST_ERROR = 400
 _READING_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -199,10 +201,26 @@ def _draw_from_the_seed() -> None:
     setattr(AccountSpecificBackend, "__getitem__", seeded_backend_of)  # noqa: B010
 
 
+def _take_loopback_for_encrypted() -> None:
+    """Let rules against unencrypted transport concern nobody: nothing leaves this machine.
+
+    moto knows no transport, and refuses whatever such a rule is about.
+    """
+    judge = IAMPolicyStatement.is_action_permitted
+
+    def judge_as_encrypted(it: IAMPolicyStatement, *given: Any, **named: Any) -> PermissionResult:  # noqa: ANN401
+        if it._statement.get("Condition") == _UNENCRYPTED:
+            return PermissionResult.NEUTRAL
+        return judge(it, *given, **named)
+
+    setattr(IAMPolicyStatement, "is_action_permitted", judge_as_encrypted)  # noqa: B010
+
+
 def main(folder: Path) -> None:
     """Serve until killed; `port` is written once every request would be answered."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     _draw_from_the_seed()
+    _take_loopback_for_encrypted()
     setattr(S3Response, "get_bucket_replication", _get_bucket_replication)  # noqa: B010
     # Every request looks for its account in every partition of AWS, and loading one takes 0.2 s.
     setattr(moto.iam.models, "PARTITION_NAMES", ["aws"])  # noqa: B010

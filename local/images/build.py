@@ -32,6 +32,9 @@ from local.toolchain.packages import Apt, Package
 
 __all__ = ["Image", "definitions", "ensure", "ensure_root", "replacements"]
 
+RELEASE = "trixie"
+"""Of Debian, whatever this machine runs: its PostgreSQL and Redis are those that stacks name."""
+
 BASE_PACKAGES = (
     "base-files",
     "bash",
@@ -164,7 +167,7 @@ class _Builder:
     def __init__(self, programs: Mapping[str, Path], say: Say) -> None:
         self._programs = programs
         self._say = say
-        self._apt = Apt(_cache() / "apt")
+        self._apt = Apt(_cache() / f"apt-{RELEASE}", RELEASE)
         self._is_updated = False
 
     def build(self, name: str, definition: Definition, target: Path) -> None:

@@ -1,8 +1,9 @@
 """Debian's packages without installing them: servers for tests, and what images are made of.
 
 apt works with lists, cache and package database in a folder of ours, so neither root nor the
-system's package database is involved, and from the sources that the machine has configured. Of the
-servers for tests, one on PATH is used instead where there is one.
+system's package database is involved, and from the sources that the machine has configured, of its
+own release of Debian or of another. Of the servers for tests, one on PATH is used instead where
+there is one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _REDIS_PACKAGES = (
     "libjemalloc2",
     "liblzf1",
 )
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _TO_INSTALL = re.compile(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", re.MULTILINE)
 """A package in what apt-get says that it would install: name, version, architecture."""
 
@@ -56,6 +58,8 @@ class Apt:
     """
 
     folder: Path
+    release: str | None = None
+    """Of Debian, by its code name; None: the one that the machine runs."""
 
     def update(self) -> None:
         """Learn which packages there are.
@@ -71,6 +75,9 @@ class Apt:
         for path in ("lists/partial", "cache/archives/partial"):
             (self.folder / path).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()
+        if self.release:
+            source = f"deb [signed-by={_KEYRING}] {_archive()} {self.release} main\n"
+            (self.folder / "sources.list").write_text(source)
         self._run("update")
 
     def closure(self, packages: Sequence[str]) -> list[Package]:
@@ -101,7 +108,28 @@ class Apt:
             "-oDebug::NoLocking=1",
             "-q",
         ]
+        if self.release:
+            options += [
+                f"-oDir::Etc::sourcelist={self.folder / 'sources.list'}",
+                "-oDir::Etc::sourceparts=/dev/null",
+            ]
         return _run(["apt-get", *options, *arguments], folder or self.folder)
+
+
+def _archive() -> str:
+    """Where this machine gets Debian from: it holds every release.
+
+    Raises:
+        LocalError: on a machine that gets its packages elsewhere.
+    """
+    listed = _run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)"], Path("/"))
+    for line in listed.splitlines():
+        origin, _, address = line.partition(" ")
+        if origin == "Debian" and "security" not in address:
+            return address
+    raise LocalError(
+        "Debian's packages are needed, and this machine's apt has no source of them: add one"
+    )
 
 
 def ensure_redis(say: Say) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -157,3 +158,21 @@ def test_replication_rules_are_answered_whole(folder: Path) -> None:
     s3.put_bucket_replication(Bucket="source", ReplicationConfiguration=configuration)
     found = s3.get_bucket_replication(Bucket="source")["ReplicationConfiguration"]
     assert found["Rules"] == [rule]
+
+
+def test_a_bucket_that_wants_encrypted_transport_takes_what_comes_over_loopback(
+    folder: Path,
+) -> None:
+    s3 = client(aws.ensure(folder), "s3")
+    s3.create_bucket(Bucket="vault")
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": ["arn:aws:s3:::vault", "arn:aws:s3:::vault/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    s3.put_bucket_policy(Bucket="vault", Policy=json.dumps(policy))
+    s3.put_object(Bucket="vault", Key="wal", Body=b"log")
+    assert s3.get_object(Bucket="vault", Key="wal")["Body"].read() == b"log"

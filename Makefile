@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python -m
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview policy status psql redis-cli logs shell down test lint
+.PHONY: help up preview policy status psql redis-cli logs shell drill down test lint
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ logs: $(READY) ## show what a service or data system printed, SERVICE=… [STACK
 
 shell: $(READY) ## open a shell with kubectl, in a Pod (SERVICE=…) or on a node (NODE=…) [STACK=…]
 	@$(RUN) local shell $(STACK) $(if $(SERVICE),--service $(SERVICE)) $(if $(NODE),--node $(NODE))
+
+drill: $(READY) ## cause a fault and account for it, DRILL=postgres-node [TIMES=10] [STACK=…]
+	@$(RUN) drills $(or $(DRILL),list) --times $(or $(TIMES),1) --stack $(STACK)
 
 down: $(READY) ## end the local worlds and forget what they held [STACK=…]
 	@$(RUN) local down $(if $(filter command line,$(origin STACK)),$(STACK))

@@ -19,7 +19,7 @@ _CONTAINER = "client"
 _FILES = Path(__file__).parent / "load"
 _CODE, _OUT = "/code", "/out"
 _USER = 65_532
-_START_SECONDS, _STOP_SECONDS, _READ_SECONDS = 60.0, 30.0, 120.0
+_START_SECONDS, _STOP_SECONDS, _READ_SECONDS = 90.0, 30.0, 120.0
 _POLL_SECONDS = 0.5
 _LIVES_SECONDS = 7200
 """How long the container stays after its load, so that its results can be read."""
@@ -75,7 +75,7 @@ def start(kube: Kube, place: Place, node: str, store: Store, options: Sequence[s
     """Start a client on a node, with an empty table of its own, and wait until it loads.
 
     Raises:
-        LocalError: if nothing was acknowledged within a minute.
+        LocalError: if nothing was acknowledged within `_START_SECONDS`.
     """
     pods, maps = (f"/api/v1/namespaces/{place.namespace}/{kind}" for kind in ("pods", "configmaps"))
     for path in (f"{pods}/{NAME}?gracePeriodSeconds=0", f"{maps}/{NAME}"):
@@ -106,7 +106,9 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
     """The Pod. It is never Ready, so that no Service of the workload sends it requests."""
     client = f"python3 -m {store.client}"
     script = (
-        f"{client} prepare && {client} run --folder {_OUT} {' '.join(options)}; "
+        # The fault before may have left a pooler or two that must find the leader first.
+        f"until {client} prepare; do sleep 1; done; "
+        f"{client} run --folder {_OUT} {' '.join(options)}; "
         f"echo $? > {_OUT}/exit; exec sleep {_LIVES_SECONDS}"
     )
     return {

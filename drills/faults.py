@@ -108,7 +108,7 @@ class Fault:
 
 _LIST_PROCESSES = r"""
 for folder in /proc/[0-9]*; do
-    cgroup=$(tr '\n' ' ' < "$folder/cgroup") && command=$(tr '\0' ' ' < "$folder/cmdline") &&
+    cgroup=$(tr '\n' ' ' < "$folder/cgroup") && command=$(tr '\0\n\t' '   ' < "$folder/cmdline") &&
         printf '%s\t%s\t%s\n' "${folder#/proc/}" "$cgroup" "$command"
 done 2>/dev/null
 true

@@ -23,8 +23,8 @@ from contextlib import suppress
 from itertools import cycle
 from typing import Any
 
-import psycopg2  # type: ignore[import-untyped]
-import psycopg2.extensions  # type: ignore[import-untyped]
+import psycopg2
+import psycopg2.extensions
 
 from drills.load import attempts
 from drills.load.attempts import DEADLINE_SECONDS, FailedError, UnknownError

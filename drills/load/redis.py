@@ -20,8 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import redis  # type: ignore[import-not-found]
-import redis.sentinel  # type: ignore[import-not-found]
+import redis
+import redis.sentinel
 
 from drills.load import attempts
 from drills.load.attempts import DEADLINE_SECONDS, FailedError, UnknownError

@@ -22,7 +22,6 @@ from tests.components.redis_servers import (
 )
 from tests.components.test_redis_servers import rendered_files
 
-pytest.importorskip("redis", reason="the package redis is not installed")
 pytestmark = pytest.mark.dataplane
 
 

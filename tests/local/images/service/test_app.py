@@ -299,12 +299,10 @@ def test_a_silent_service_is_named_at_the_deadline(start: Start) -> None:
 
 
 def postgres_at(port: int) -> dict[str, str]:
-    pytest.importorskip("psycopg2")
     return {"PGHOST": "localhost", "PGPORT": str(port), "PGDATABASE": "app", "PGSSLMODE": "disable"}
 
 
 def redis_at(*ports: int) -> dict[str, str]:
-    pytest.importorskip("redis")
     sentinels = ",".join(f"localhost:{port}" for port in ports)
     return {"REDIS_SENTINELS": sentinels, "REDIS_MASTER_NAME": "cache", "REDIS_USERNAME": "client"}
 
@@ -357,7 +355,6 @@ def test_no_password_is_logged(start: Start) -> None:
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    pytest.importorskip("redis")
     cache = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
     try:
         cache.whole()

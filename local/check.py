@@ -11,6 +11,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from local import world
+from local.images import build as images
+from local.nodes import host
 from local.run import build_folder, say
 from local.toolchain import build, packages
 from local.world import PROJECT
@@ -23,6 +26,9 @@ def test(paths: Sequence[str]) -> int:
     build.ensure(list(build.TOOLS), say)
     build.definition_files(say, every=True)
     redis = packages.ensure_redis(say)
+    if not host.lacks(world.root()):
+        images.ensure_root("node", say)
+        images.ensure([name for name in images.definitions() if name != "node"], say)
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
     command = [

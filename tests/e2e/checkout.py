@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from local.api import Api
 from local.cluster import Cluster
@@ -28,6 +28,8 @@ class Checkout:
 
     source: Path
     folder: Path
+    nodes: str = "simulated"
+    """Real ones cost minutes and a quiet machine: only tests of what runs on them have these."""
 
     @classmethod
     def of_this_project(cls, folder: Path) -> Checkout:
@@ -96,6 +98,7 @@ class Checkout:
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
+            "NODES": self.nodes,
             "WORLD": str(self.worlds),
             "BUILD": str(self.results),
             "PYTHONPATH": str(self.source),
@@ -115,8 +118,11 @@ def read_until(command: subprocess.Popen[str], words: str, limit: float = 300) -
     raise AssertionError(f"it ended without {words!r}:\n{''.join(lines)}")
 
 
-def until(find: Callable[[], list[int]], limit: float = 60) -> list[int]:
-    """Wait until something is found."""
+Found = TypeVar("Found")
+
+
+def until(find: Callable[[], Found], limit: float = 60) -> Found:
+    """Wait until something is found, or holds."""
     deadline = time.monotonic() + limit
     while not (found := find()):
         assert time.monotonic() < deadline, f"not found in {limit:.0f} s"

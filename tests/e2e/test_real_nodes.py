@@ -1,0 +1,159 @@
+"""A whole environment on real nodes: containers run, answer, come back, and leave no trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.nodes import host, real
+from local.nodes.real import Node
+from tests import host as machine
+from tests.e2e.checkout import Checkout, until
+
+LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(LACKS), reason=f"real nodes need {'; '.join(LACKS)}"),
+]
+
+CLUSTER = "/apis/postgresql.cnpg.io/v1/namespaces/sim-dev-data/clusters/postgres"
+BACKUPS = "/apis/postgresql.cnpg.io/v1/namespaces/sim-dev-data/backups"
+ASK = """
+import json, urllib.request
+print(urllib.request.urlopen("http://gateway.sim-dev-core.svc.cluster.local:8080/").read().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    made = Checkout.of_this_project(tmp_path_factory.mktemp("real"))
+    made = Checkout(made.source, made.folder, "real")
+    try:
+        yield made
+    finally:
+        made.run("down")
+
+
+@pytest.fixture(scope="module")
+def before(checkout: Checkout) -> machine.Host:
+    return machine.look(checkout.folder)
+
+
+@pytest.fixture(scope="module")
+def up(checkout: Checkout, before: machine.Host) -> str:
+    done = checkout.run("up", "dev")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def report(checkout: Checkout, up: str) -> dict[str, Any]:
+    found: dict[str, Any] = checkout.result("up-dev.json")
+    return found
+
+
+def nodes(checkout: Checkout) -> list[Node]:
+    return real.members(checkout.world("dev").cluster.folder)
+
+
+def tcp(source: Node, target: Node) -> bool:
+    """Whether a node can open a connection to another's kubelet."""
+    words = f"timeout 2 bash -c '</dev/tcp/{target.address.host}/10250' && echo open || true"
+    return "open" in source.run(["bash", "-c", words], check=False)
+
+
+def test_containers_run_on_three_nodes_in_three_zones(report: dict[str, Any]) -> None:
+    assert report["nodes"] == {"real": 3, "simulated": 0}
+    assert len(report["zones"]) == 3
+    assert report["pods"]["ready"] == report["pods"]["total"] >= 35
+
+
+def test_postgres_runs_three_instances(checkout: Checkout, up: str) -> None:
+    with checkout.api("dev") as api:
+        assert api.get(CLUSTER)["status"]["readyInstances"] == 3
+
+
+def test_the_first_backups_are_complete(checkout: Checkout, up: str) -> None:
+    def phases() -> set[str]:
+        with checkout.api("dev") as api:
+            return {item.get("status", {}).get("phase", "") for item in api.items(BACKUPS)}
+
+    until(lambda: phases() == {"completed"}, 180)
+
+
+def test_psql_asks_the_primary(checkout: Checkout, up: str) -> None:
+    asked = checkout.run("psql", "dev", "select pg_is_in_recovery()")
+    assert asked.stdout.split()[2] == "f", asked.stdout + asked.stderr
+
+
+def test_redis_cli_asks_the_master(checkout: Checkout, up: str) -> None:
+    asked = checkout.run("redis-cli", "dev", "role")
+    assert asked.stdout.startswith("master"), asked.stdout + asked.stderr
+
+
+def test_a_service_answers_through_its_service_and_all_it_needs(
+    checkout: Checkout, up: str
+) -> None:
+    """From a Pod that may call it: through DNS, Service, network policies, pooler and Sentinel."""
+    world = checkout.world("dev")
+    with world.cluster.api() as api:
+        gateway = api.items("/api/v1/pods?labelSelector=app.kubernetes.io/name=gateway")[0]
+    uid = gateway["metadata"]["uid"]
+    node = next(n for n in nodes(checkout) if n.name == gateway["spec"]["nodeName"])
+    answer = json.loads(
+        _in_pod(node, uid, ASK.replace("gateway.sim-dev-core.svc.cluster.local", "localhost"))
+    )
+    assert set(answer["ms"]) >= {"simulation-engine", "deck-analytics", "redis"}
+    assert "failed" not in answer
+
+
+def test_logs_show_every_pod_of_a_service(checkout: Checkout, up: str) -> None:
+    shown = checkout.run("logs", "dev", "postgres").stdout
+    assert {f"[pod/postgres-{number}/postgres]" in shown for number in (1, 2, 3)} == {True}
+
+
+def test_a_second_up_changes_nothing(checkout: Checkout, up: str) -> None:
+    again = checkout.run("up", "dev")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert checkout.result("up-dev.json")["changes"]["same"] == 124
+
+
+def test_a_cut_between_two_nodes_is_a_cut_between_those_two(checkout: Checkout, up: str) -> None:
+    first, second, third = nodes(checkout)
+    try:
+        first.cut([second])
+        assert (tcp(first, second), tcp(first, third)) == (False, True)
+    finally:
+        first.heal()
+    assert tcp(first, second)
+
+
+def test_a_node_that_was_killed_comes_back(checkout: Checkout, up: str) -> None:
+    victim = nodes(checkout)[2]
+    victim.kill()
+    assert victim.init_pid is None
+    again = checkout.run("up", "dev")
+    assert again.returncode == 0, again.stdout + again.stderr
+    with checkout.api("dev") as api:
+        until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
+
+
+def test_down_leaves_nothing_behind(checkout: Checkout, before: machine.Host, up: str) -> None:
+    assert checkout.run("down").returncode == 0
+    assert machine.look(checkout.folder) == before
+
+
+def _in_pod(node: Node, uid: str, program: str) -> str:
+    """Run Python in a Pod's own network, with its files."""
+    find = f"grep -lE '{uid}|{uid.replace('-', '_')}' /proc/[0-9]*/cgroup"
+    folders = node.run(["bash", "-c", find]).split()
+    pids = [folder.split("/")[2] for folder in folders]
+    app = next(
+        pid for pid in pids if "app.py" in node.run(["cat", f"/proc/{pid}/cmdline"], check=False)
+    )
+    flags = [f"--target={app}", "--mount", "--net", "--root", "--wd"]
+    return node.run(["nsenter", *flags, "--", "python3", "-c", program])

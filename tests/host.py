@@ -1,0 +1,58 @@
+"""What there is on this machine, so that a test can tell whether anything was left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.nodes.cgroups import ROOT
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a local world might leave on its machine."""
+
+    processes: frozenset[str]
+    """Command lines that name the watched folder."""
+    mounts: frozenset[str]
+    """Mounts that name it."""
+    groups: frozenset[str]
+    """Control groups of local clusters."""
+    links: frozenset[str]
+    """Network interfaces."""
+    routes: frozenset[str]
+    namespaces: frozenset[str]
+    """Network namespaces that have a name."""
+
+
+def look(folder: Path) -> Host:
+    """Take stock; `folder` is where the worlds of a test are."""
+    text = str(folder)
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return Host(
+        processes=frozenset(line for line in _command_lines() if text in line),
+        mounts=frozenset(line for line in mounts if text in line),
+        groups=frozenset(map(str, ROOT.glob("*/ft-*"))) | frozenset(map(str, ROOT.glob("ft-*"))),
+        links=frozenset(_ip("-o", "link", "show")),
+        routes=frozenset(_ip("route", "show", "table", "all")),
+        namespaces=frozenset(_ip("netns", "list")),
+    )
+
+
+def _command_lines() -> list[str]:
+    own = str(os.getpid())
+    lines = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != own:
+            try:
+                lines.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except (OSError, UnicodeDecodeError):
+                continue  # it ended just now
+    return lines
+
+
+def _ip(*arguments: str) -> list[str]:
+    asked = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)
+    return asked.stdout.splitlines()

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.nodes.cgroups import ROOT
+from local.nodes.cgroups import ROOT, Cgroup
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class Host:
     """What a local world might leave on its machine."""
 
     processes: frozenset[str]
-    """Command lines that name the watched folder."""
+    """Command lines that name the cluster's folder."""
     mounts: frozenset[str]
     """Mounts that name it."""
     groups: frozenset[str]
-    """Control groups of local clusters."""
+    """Control groups of the watched cluster."""
     links: frozenset[str]
     """Network interfaces."""
     routes: frozenset[str]
@@ -27,14 +27,15 @@ class Host:
     """Network namespaces that have a name."""
 
 
-def look(folder: Path) -> Host:
-    """Take stock; `folder` is where the worlds of a test are."""
-    text = str(folder)
+def look(cluster: Path) -> Host:
+    """Take stock of what has to do with the cluster of this folder, and of all that is common."""
+    text = str(cluster)
+    group = Cgroup(cluster, "any").path.split("/")[1]
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     return Host(
         processes=frozenset(line for line in _command_lines() if text in line),
         mounts=frozenset(line for line in mounts if text in line),
-        groups=frozenset(map(str, ROOT.glob("*/ft-*"))) | frozenset(map(str, ROOT.glob("ft-*"))),
+        groups=frozenset(str(path) for level in ("", "*/") for path in ROOT.glob(level + group)),
         links=frozenset(_ip("-o", "link", "show")),
         routes=frozenset(_ip("route", "show", "table", "all")),
         namespaces=frozenset(_ip("netns", "list")),

@@ -40,7 +40,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module")
 def before(checkout: Checkout) -> machine.Host:
-    return machine.look(checkout.folder)
+    return machine.look(checkout.world("dev").cluster.folder)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_node_that_was_killed_comes_back(checkout: Checkout, up: str) -> None:
 
 def test_down_leaves_nothing_behind(checkout: Checkout, before: machine.Host, up: str) -> None:
     assert checkout.run("down").returncode == 0
-    assert machine.look(checkout.folder) == before
+    assert machine.look(checkout.world("dev").cluster.folder) == before
 
 
 def _in_pod(node: Node, uid: str, program: str) -> str:

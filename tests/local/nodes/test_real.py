@@ -1,0 +1,60 @@
+"""What a real node is given, without starting one; tests/e2e/test_real_nodes.py starts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local.nodes.lan import Address
+from local.nodes.real import link_tree, members, running, stop_nodes, write_environment
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A containerd folder: one unpacked file and one database."""
+    layer = tmp_path / "store" / "snapshots" / "1" / "fs"
+    layer.mkdir(parents=True)
+    (layer / "bash").write_text("program")
+    (tmp_path / "store" / "metadata").mkdir()
+    (tmp_path / "store" / "metadata" / "meta.db").write_text("names")
+    return tmp_path / "store"
+
+
+def test_unpacked_files_take_no_space(store: Path, tmp_path: Path) -> None:
+    link_tree(store, tmp_path / "node")
+    original, linked = (
+        folder / "snapshots" / "1" / "fs" / "bash" for folder in (store, tmp_path / "node")
+    )
+    assert linked.samefile(original)
+
+
+def test_a_node_has_databases_of_its_own(store: Path, tmp_path: Path) -> None:
+    link_tree(store, tmp_path / "node")
+    (tmp_path / "node" / "metadata" / "meta.db").write_text("changed")
+    assert (store / "metadata" / "meta.db").read_text() == "names"
+
+
+def test_a_copy_that_was_cut_off_is_made_anew(store: Path, tmp_path: Path) -> None:
+    (tmp_path / ".node.partial").mkdir()
+    (tmp_path / ".node.partial" / "half").touch()
+    link_tree(store, tmp_path / "node")
+    assert not (tmp_path / "node" / "half").exists()
+
+
+def test_addresses_of_nodes_and_pods_do_not_meet() -> None:
+    first, second = Address(1), Address(2)
+    assert (first.host, first.pods) == ("198.18.0.11", "198.19.1.0/24")
+    assert (second.host, second.pods) == ("198.18.0.12", "198.19.2.0/24")
+
+
+def test_values_reach_the_shell_as_they_are(tmp_path: Path) -> None:
+    write_environment(tmp_path, NAME="it's a $(node)")
+    assert (tmp_path / "node.env").read_text() == "NAME='it'\\''s a $(node)'\n"
+
+
+def test_a_cluster_without_real_nodes_has_none_to_stop(tmp_path: Path) -> None:
+    assert (members(tmp_path), running(tmp_path)) == ([], {})
+    stop_nodes(tmp_path)

@@ -1,0 +1,76 @@
+"""Which kind of nodes a world has, and what is said when it cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local.errors import LocalError
+from local.nodes import host
+from local.world import REAL, SIMULATED, World
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.delenv("NODES", raising=False)
+    return World("dev", tmp_path)
+
+
+def lack(monkeypatch: pytest.MonkeyPatch, *things: str) -> None:
+    monkeypatch.setattr(host, "lacks", lambda _: list(things))
+
+
+def test_nodes_are_real_where_the_machine_allows_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lack(monkeypatch)
+    assert world._choose_kind(print) == REAL
+
+
+def test_nodes_are_simulated_elsewhere_and_the_reason_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    lack(monkeypatch, "root", "nftables in the kernel")
+    assert world._choose_kind(said.append) == SIMULATED
+    assert said == [
+        "nodes are simulated, so no container runs: this machine lacks root; nftables in the kernel"
+    ]
+
+
+def test_real_nodes_that_cannot_be_had_are_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lack(monkeypatch, "root")
+    monkeypatch.setenv("NODES", REAL)
+    with pytest.raises(LocalError, match="real nodes need root, which this machine lacks"):
+        world._choose_kind(print)
+
+
+def test_an_unknown_kind_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODES", "virtual")
+    with pytest.raises(LocalError, match="NODES is 'virtual'; it should be real or simulated"):
+        world._choose_kind(print)
+
+
+def test_a_world_keeps_its_kind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lack(monkeypatch)
+    (world.folder / "nodes").write_text(SIMULATED)
+    assert world._choose_kind(print) == SIMULATED
+
+
+def test_a_world_does_not_change_its_kind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.folder / "nodes").write_text(SIMULATED)
+    monkeypatch.setenv("NODES", REAL)
+    with pytest.raises(LocalError, match="make down STACK=dev"):
+        world._choose_kind(print)
+
+
+def test_a_world_of_one_kind_heeds_no_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NODES", REAL)
+    assert World("policy", tmp_path, SIMULATED)._choose_kind(print) == SIMULATED

@@ -1,0 +1,27 @@
+"""Images that take the place of others."""
+
+from __future__ import annotations
+
+import pytest
+
+from stacks import loader
+from stacks.settings import Settings
+
+pytestmark = pytest.mark.unit
+
+OWN = "mirror.example.com/own:1"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return loader.from_file("dev")
+
+
+@pytest.mark.parametrize("image", sorted(loader.from_file("dev").named_images()), ids=str)
+def test_every_image_that_is_named_can_be_replaced(settings: Settings, image: str) -> None:
+    replaced = settings.model_copy(update={"images": {image: OWN}}).with_replaced_images()
+    assert replaced.named_images() == settings.named_images() - {image} | {OWN}
+
+
+def test_without_replacements_all_stays(settings: Settings) -> None:
+    assert settings.with_replaced_images() == settings

@@ -8,6 +8,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 from pathlib import Path
 
 from local.nodes import cgroups
@@ -51,17 +52,14 @@ def lacks(folder: Path) -> list[str]:
 
 def _works(command: str, folder: Path) -> bool:
     """Try a command in namespaces that end with it."""
-    scratch = folder / ".trial"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    script = _TRIAL.format(command=command)
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", script, str(scratch)],
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
-    shutil.rmtree(scratch)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        script = _TRIAL.format(command=command)
+        tried = subprocess.run(
+            ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", script, scratch],
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
     return tried.returncode == 0
 
 

@@ -17,6 +17,7 @@ from tests.e2e.checkout import Checkout, until
 LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(LACKS), reason=f"real nodes need {'; '.join(LACKS)}"),
 ]
 

@@ -309,13 +309,26 @@ class Postgres:
                 raise TimeoutError("timed out")
 
 
+def secrets_folder(environment: Mapping[str, str]) -> Path:
+    """Holds a folder with the credentials of each data system."""
+    return Path(environment.get("SECRETS", "/etc/secrets"))
+
+
+def in_words(error: Exception, secrets: Path) -> str:
+    """An error in one line, without the passwords that drivers put into theirs."""
+    text = f"{type(error).__name__}: {error}"
+    for file in secrets.glob("*/password"):
+        text = text.replace(file.read_text().strip(), "***")
+    return text.partition("\n")[0][:200]
+
+
 def dependencies(environment: Mapping[str, str]) -> dict[str, Callable[[Work], None]]:
     """Everything that a unit of work needs, in the order of use.
 
     The row comes last: where it is, all of the work was done.
     """
     service = environment.get("SERVICE") or socket.gethostname().rsplit("-", 2)[0]
-    secrets = Path(environment.get("SECRETS", "/etc/secrets"))
+    secrets = secrets_folder(environment)
     found: dict[str, Callable[[Work], None]] = {}
     for key, url in sorted(environment.items()):
         if key.endswith("_URL"):
@@ -467,6 +480,7 @@ class Application:
     """One process of a service: its work, its health, and what is wrong with it."""
 
     needs: Mapping[str, Callable[[Work], None]]
+    secrets: Path
     stuck_seconds: float
     """The loop makes progress, or else the process is restarted after so long."""
     faults_allowed: bool
@@ -524,7 +538,7 @@ class Application:
                 return Answer(HTTPStatus.GATEWAY_TIMEOUT, body | {"failed": f"deadline: {name}"})
             except Exception as error:  # noqa: BLE001, any driver's error is an answer that names it
                 self.metrics.failed(name)
-                reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+                reason = in_words(error, self.secrets)
                 return Answer(
                     HTTPStatus.SERVICE_UNAVAILABLE, body | {"failed": name, "error": reason}
                 )
@@ -656,6 +670,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     application = Application(
         needs=dependencies(environment),
+        secrets=secrets_folder(environment),
         stuck_seconds=float(environment.get("STUCK_SECONDS", "5")),
         faults_allowed=environment.get("FAULTS", "on") == "on",
     )

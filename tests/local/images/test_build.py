@@ -184,7 +184,7 @@ def run_inside(root: Path, user: str, script: str) -> str:
             'mount --rbind /dev "$1/dev"; exec chroot --userspec="$2" "$1" sh -ec "$3"',
             *("sh", str(root), user, script),
         ],
-        env={"PATH": "/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"PATH": "/usr/lib/postgresql/17/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         capture_output=True,
         text=True,
         timeout=120,

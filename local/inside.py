@@ -25,6 +25,7 @@ _AS_SERVER = 'REDISCLI_AUTH=$(cat "$REDIS_SECRETS/password") exec redis-cli "$@"
 
 def psql(target: World, wanted: Settings, command: str | None) -> int:
     """Open psql on the primary, or run one statement there."""
+    _require_containers(target)
     namespace = parts.namespace(wanted.prefix, parts.DATA)
     with target.cluster.api() as api:
         path = f"/apis/postgresql.cnpg.io/v1/namespaces/{namespace}/clusters/{DataSystem.POSTGRES}"
@@ -37,6 +38,7 @@ def psql(target: World, wanted: Settings, command: str | None) -> int:
 
 def redis_cli(target: World, wanted: Settings, command: str | None) -> int:
     """Open redis-cli on the master that the Sentinels name, or run one command there."""
+    _require_containers(target)
     namespace = parts.namespace(wanted.prefix, parts.DATA)
     sentinel = f"{DataSystem.REDIS}-sentinel-0"
     ask = ["-p", "26379", "sentinel", "get-master-addr-by-name", str(DataSystem.REDIS)]
@@ -72,6 +74,7 @@ def logs(target: World, service: str) -> int:
 
 def shell(target: World, service: str | None, node: str | None) -> int:
     """Open a shell: in a Pod of a service, on a node, or here with kubectl at hand."""
+    _require_running(target)
     if service:
         metadata = _pods(target, service)[0]["metadata"]
         return _exec(target, metadata["namespace"], metadata["name"], None, ["sh"])
@@ -132,9 +135,13 @@ def _kubectl(target: World, namespace: str, *arguments: str) -> list[str]:
 
 
 def _require_containers(target: World) -> None:
-    if target.kind is None or not any(target.cluster.running().values()):
-        raise LocalError(f"stack {target.stack} does not run: `make up STACK={target.stack}`")
+    _require_running(target)
     if target.kind == SIMULATED:
         raise LocalError(
             f"the nodes of stack {target.stack} are simulated, so no container runs to look into"
         )
+
+
+def _require_running(target: World) -> None:
+    if target.kind is None or not any(target.cluster.running().values()):
+        raise LocalError(f"stack {target.stack} does not run: `make up STACK={target.stack}`")

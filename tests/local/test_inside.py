@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,24 @@ from local import inside
 from local.cluster import Cluster
 from local.errors import LocalError
 from local.world import SIMULATED, World
+from stacks import loader
 
 pytestmark = pytest.mark.unit
 
 
-def test_a_world_that_does_not_run_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda world: inside.psql(world, loader.from_file("dev"), None),
+        lambda world: inside.redis_cli(world, loader.from_file("dev"), None),
+        lambda world: inside.logs(world, "gateway"),
+        lambda world: inside.shell(world, None, None),
+    ],
+    ids=["psql", "redis-cli", "logs", "shell"],
+)
+def test_a_world_that_does_not_run_is_named(tmp_path: Path, enter: Callable[[World], int]) -> None:
     with pytest.raises(LocalError, match="stack dev does not run: `make up STACK=dev`"):
-        inside.logs(World("dev", tmp_path), "gateway")
+        enter(World("dev", tmp_path))
 
 
 def test_simulated_nodes_have_nothing_to_look_into(

@@ -40,10 +40,6 @@ class Surroundings:
 class Nodes(Protocol):
     """What a kind of node must be able to do."""
 
-    @property
-    def kind(self) -> str:
-        """`simulated` or `real`."""
-
     def surroundings(self) -> Surroundings:
         """Prepare the network of control plane and nodes, and say how to get into it."""
 
@@ -56,12 +52,6 @@ class Nodes(Protocol):
         Raises:
             LocalError: after `limit` seconds, with the end of the log of what is not.
         """
-
-    def running(self) -> Mapping[str, int | None]:
-        """The pid of each process that makes up the nodes, None where it does not run."""
-
-    def stop(self) -> None:
-        """End what `surroundings` and `start` began."""
 
 
 def ready(api: Api) -> set[str]:

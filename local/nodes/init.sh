@@ -6,7 +6,8 @@
 #   IMAGE          the unpacked root file system, never written to
 #   TOOLS          programs to put on PATH
 #   CGROUPS        files that take the pid of a process of the node
-#   STORE          instead of being a node: import ARCHIVES into this containerd folder, and end
+#   STORE          instead of being a node: import ARCHIVES into this containerd folder, make
+#                  FOLDER/done, and end
 set -eu
 # shellcheck source=/dev/null
 . "$1/node.env"
@@ -81,6 +82,7 @@ if [ -n "${STORE:-}" ]; then
     done
     kill $!
     wait
+    touch "$FOLDER/done"
     exit
 fi
 

@@ -95,15 +95,7 @@ class Node:
         self.cgroup.empty()
         self.cgroup.create()
         (self.folder / "linked").unlink(missing_ok=True)
-        self.process.start(
-            [
-                "unshare",
-                *("--net", "--mount", "--uts", "--ipc", "--pid"),
-                *("--fork", "--kill-child=SIGKILL", "--"),
-                *("sh", str(_INIT), str(self.folder)),
-            ],
-            {"PATH": os.environ["PATH"]},
-        )
+        self.process.start(isolated(self.folder), {"PATH": os.environ["PATH"]})
         try:
             self.process.wait_until(lambda: self.init_pid is not None, 10)
             others = [other.address for other in members(self.cluster) if other != self]
@@ -191,7 +183,6 @@ class RealNodes:
     """Of this machine, where its clients find the API server."""
     aws_port_file: Path
     """Holds the port of this machine's AWS endpoint."""
-    kind: str = "real"
 
     def surroundings(self) -> Surroundings:
         """Bring up the network in which the control plane runs, and the way into it."""
@@ -224,8 +215,9 @@ class RealNodes:
     def await_ready(self, api: Api, limit: float) -> None:
         """Wait until every node is Ready, at most `limit` seconds."""
         deadline = time.monotonic() + limit
-        while missing := [n for n in members(self.folder) if n.name not in nodes.ready(api)]:
-            node = missing[0]
+        own = members(self.folder)
+        while missing := {node.name for node in own} - nodes.ready(api):
+            node = next(node for node in own if node.name in missing)
             if time.monotonic() > deadline or node.process.pid() is None:
                 log = Process("kubelet", node.folder / "logs")
                 raise LocalError(
@@ -233,15 +225,6 @@ class RealNodes:
                     f"and its kubelet:\n{log.tail()}"
                 )
             time.sleep(0.1)
-
-    def running(self) -> Mapping[str, int | None]:
-        """The pid of each process that makes up the nodes."""
-        return running(self.folder)
-
-    def stop(self) -> None:
-        """End nodes and network."""
-        stop_nodes(self.folder)
-        stop_network(self.folder)
 
     def _power_on(self, node: Node) -> None:
         self._configure(node)
@@ -281,6 +264,15 @@ class RealNodes:
         )
         if not (node.folder / "containerd").exists():
             link_tree(self.software.store, node.folder / "containerd")
+
+
+def isolated(folder: Path) -> list[str]:
+    """The command that runs `init.sh` on a node's folder, in namespaces that end with it."""
+    namespaces = ("--net", "--mount", "--uts", "--ipc", "--pid")
+    return [
+        *("unshare", *namespaces, "--fork", "--kill-child=SIGKILL", "--"),
+        *("sh", str(_INIT), str(folder)),
+    ]
 
 
 def members(cluster: Path) -> list[Node]:

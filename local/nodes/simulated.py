@@ -33,7 +33,6 @@ class SimulatedNodes:
     kwok: Path
     kubeconfig: Path
     stages: Sequence[Path]
-    kind: str = "simulated"
 
     @property
     def process(self) -> Process:
@@ -71,14 +70,6 @@ class SimulatedNodes:
         """Wait until every node of the topology is Ready, at most `limit` seconds."""
         wanted = node_objects(self.topology).keys()
         self.process.wait_until(lambda: nodes.ready(api) >= wanted, limit)
-
-    def running(self) -> Mapping[str, int | None]:
-        """The pid of the process that plays them."""
-        return {"kwok": self.process.pid()}
-
-    def stop(self) -> None:
-        """End the playing; the nodes turn NotReady as dead ones would."""
-        self.process.stop()
 
 
 def node_objects(topology: Topology) -> Mapping[str, dict[str, object]]:

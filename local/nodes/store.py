@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from local.images.build import Image
-from local.nodes.real import TOOLS, write_environment, write_runtime
+from local.nodes.real import TOOLS, isolated, write_environment, write_runtime
 from local.process import Process
 from local.toolchain.build import Say, cache_folder
 
@@ -65,14 +65,7 @@ def _make(
         ARCHIVES=" ".join(str(each.archive) for each in images),
     )
     maker = Process("store", folder)
-    maker.start(
-        [
-            *("unshare", "--net", "--mount", "--uts", "--ipc", "--pid"),
-            *("--fork", "--kill-child=SIGKILL", "--"),
-            *("sh", "-c", 'sh "$0" "$1" && touch "$1/done"', str(_INIT), str(folder)),
-        ],
-        {"PATH": os.environ["PATH"]},
-    )
+    maker.start(isolated(folder), {"PATH": os.environ["PATH"]})
     try:
         maker.wait_until((folder / "done").exists, IMPORT_SECONDS)
     finally:
@@ -85,6 +78,3 @@ def _forget_old(root: Path) -> None:
     stores = sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
     for path in stores[:-KEPT]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-_INIT = Path(__file__).parent / "init.sh"

@@ -18,7 +18,8 @@ from pulumi_kubernetes.scheduling.v1 import PriorityClass
 from pulumi_kubernetes.storage.v1 import StorageClass
 
 from components import parts
-from stacks.settings import Resources, Settings, Tier
+from stacks.settings import Settings, Tier
+from stacks.values import Resources
 
 AREAS = (parts.DATA, Tier.CORE, Tier.STANDARD, Tier.BEST_EFFORT)
 """The fault domains, most important first."""

@@ -16,7 +16,12 @@ from components.parts import Client, Endpoint
 from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
 from components.service import DataAccess, Service, ServiceArgs
-from stacks.settings import DataSystem, Settings
+from stacks.settings import Settings
+from stacks.systems import DataSystem
+
+Store = Postgres | Redis
+"""A component whose data services use; each tells `endpoint`, `endpoints`, `environment` and
+`secret_name`."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,9 @@ class Platform(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        postgres = self._postgres(settings, foundation, backup)
-        redis = self._redis(settings, foundation)
-        stores: dict[DataSystem, Postgres | Redis] = {
-            DataSystem.POSTGRES: postgres,
-            DataSystem.REDIS: redis,
+        stores: dict[DataSystem, Store] = {
+            DataSystem.POSTGRES: self._postgres(settings, foundation, backup),
+            DataSystem.REDIS: self._redis(settings, foundation),
         }
         services = {
             service: self._service(settings, service, foundation, stores)
@@ -119,7 +122,7 @@ class Platform(pulumi.ComponentResource):
         settings: Settings,
         service: str,
         foundation: Foundation,
-        stores: dict[DataSystem, Postgres | Redis],
+        stores: dict[DataSystem, Store],
     ) -> Service:
         """Create a service once there is the data that it uses.
 

@@ -20,7 +20,8 @@ from pulumi_random import RandomPassword
 
 from components import connection, metrics, parts
 from components.parts import Client, Endpoint
-from stacks.settings import Objective, PostgresSettings
+from stacks.systems.postgres import PostgresSettings
+from stacks.values import Objective
 
 OPERATOR_NAMESPACE = "cnpg-system"
 """Where CloudNativePG runs; it asks every instance for its status."""

@@ -24,7 +24,7 @@ from pulumi_random import RandomPassword
 
 from components import connection, metrics, parts
 from components.parts import Client, Endpoint
-from stacks.settings import RedisSettings
+from stacks.systems.redis import RedisSettings
 
 PORT = 6379
 SENTINEL_PORT = 26_379

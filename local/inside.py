@@ -16,7 +16,8 @@ from local.errors import LocalError
 from local.nodes import real
 from local.toolchain import build
 from local.world import SIMULATED, World
-from stacks.settings import DataSystem, Settings
+from stacks.settings import Settings
+from stacks.systems import DataSystem
 
 LOG_LINES = 100
 

@@ -7,7 +7,8 @@ stack file is found in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -52,3 +53,19 @@ def _detail(item: Contradiction) -> InitErrorDetails:
     }
     error = PydanticCustomError(CONTRADICTION, "it {remedy}", context)
     return InitErrorDetails(type=error, loc=item.key, input=item.value)
+
+
+def within(
+    needed: int, objective: int, key: Key, others: tuple[Key, ...], why: str
+) -> Iterator[Contradiction]:
+    """Hold an objective (RPO or RTO, in seconds) to what the settings need."""
+    if needed > objective:
+        yield Contradiction(key, objective, f"should be at least {needed}s: {why}", others)
+
+
+def repeated(key: Key, names: tuple[str, ...]) -> Iterator[Contradiction]:
+    """Name what a list holds twice, at its last place."""
+    counts = Counter(names)
+    for name in (name for name, count in counts.items() if count > 1):
+        last = len(names) - 1 - names[::-1].index(name)
+        yield Contradiction((*key, last), name, "should be left out: it is in the list already")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from stacks.loader import NAMESPACE, REGION, ROOT, declared
-from stacks.settings import duration
 from stacks.validation import Schema, expected, resolve, schema
+from stacks.values import duration
 
 PAGE: Final = ROOT / "docs" / "settings.md"
 

@@ -8,175 +8,43 @@ quantities ("10Gi", "250m").
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field
 
 from stacks import rules
-from stacks.contradictions import Contradiction, refuse
-
-MAX_REPLICAS: Final = 100
-"""Upper bound for any count of instances: a slip of the keyboard, not a plan, lies beyond it."""
-
-MINUTE: Final = 60
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
-YEAR: Final = 365 * DAY
-
-_SECONDS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
-_LONGEST_NUMBER = 9
-
-
-def seconds(value: object) -> int:
-    """Read a duration such as ``30s``, ``5m``, ``1h`` or ``7d`` into whole seconds.
-
-    A bare whole number is taken as seconds: it is what the models hold and print.
-
-    Raises:
-        ValueError: if the value is not a whole amount with one of the units s, m, h, d.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = (
-        re.fullmatch(rf"(\d{{1,{_LONGEST_NUMBER}}})([smhd])", value, re.ASCII)
-        if isinstance(value, str)
-        else None
-    )
-    if match is None:
-        raise ValueError("should be an amount of time with a unit, such as 30s, 5m, 1h or 7d")
-    return int(match[1]) * _SECONDS[match[2]]
-
-
-def duration(amount: int) -> str:
-    """Write seconds the way a stack file does, in the largest unit that is exact: 300 → ``5m``."""
-    unit = next((u for u in "dhm" if amount and amount % _SECONDS[u] == 0), "s")
-    return f"{amount // _SECONDS[unit]}{unit}"
-
-
-def _number_as_text(value: object) -> object:
-    """Let ``cpu: 2`` mean ``cpu: "2"``, as in a Kubernetes manifest."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number else value
-
-
-def _pinned(image: str) -> str:
-    """Refuse a tag that moves: every Pod of a service must run the same code."""
-    if image.endswith(":latest"):
-        raise ValueError("should have a tag that never moves")
-    return image
-
-
-def _expects(words: str) -> dict[str, str | int | float | bool | list[object] | None]:
-    """Words for what a value should be, kept in the JSON schema for messages and reference."""
-    return {"expects": words}
-
-
-Seconds = Annotated[
-    int,
-    BeforeValidator(seconds),
-    Field(ge=0, le=10 * YEAR, json_schema_extra={"form": "duration"}),
-]
-Days = Annotated[Seconds, Field(ge=DAY, multiple_of=DAY)]
-"""A duration in whole days: object stores count in nothing smaller."""
-
-Integer = Annotated[int, Field(strict=True)]
-Count = Annotated[Integer, Field(ge=1, le=MAX_REPLICAS)]
-ServiceCount = Annotated[Integer, Field(ge=3, le=MAX_REPLICAS)]
-"""Replicas of a service: at least one for each of three zones."""
-
-Flag = Annotated[bool, Field(strict=True)]
-
-_NAME = "lower-case letters, digits and dashes, starting with a letter, such as"
-Name = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"),
-    Field(json_schema_extra=_expects(f"a name of at most 40 {_NAME} deck-analytics")),
-]
-Prefix = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,18}[a-z0-9])?$"),
-    Field(json_schema_extra=_expects(f"a name of at most 20 {_NAME} sim")),
-]
-Region = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$"),
-    Field(json_schema_extra=_expects("a region of AWS, such as us-east-1")),
-]
-Zone = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d[a-z]$"),
-    Field(json_schema_extra=_expects("an availability zone, such as us-east-1a")),
-]
-Memory = Annotated[
-    str,
-    StringConstraints(pattern=r"^[1-9]\d{0,5}(Ki|Mi|Gi|Ti)$"),
-    Field(json_schema_extra=_expects("a size with a unit, such as 512Mi, 10Gi or 1Ti")),
-]
-Cpu = Annotated[
-    str,
-    BeforeValidator(_number_as_text),
-    StringConstraints(pattern=r"^([1-9]\d{0,5}m?|0\.\d{0,2}[1-9]|[1-9]\d{0,2}\.\d{1,3})$"),
-    Field(json_schema_extra=_expects("an amount of CPU, such as 250m, 0.5 or 2")),
-]
-Image = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^([a-z0-9.-]+(:\d+)?/)?[a-z0-9._/-]+:[A-Za-z0-9_][A-Za-z0-9._-]*"
-        r"(@sha256:[a-f0-9]{64})?$"
-    ),
-    AfterValidator(_pinned),
-    Field(
-        json_schema_extra=_expects(
-            "an image with a tag that never moves, such as example.com/gateway:1.4.2"
-        )
-    ),
-]
-BucketName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,53}[a-z0-9]$"),
-    Field(
-        json_schema_extra=_expects(
-            "a bucket name of 3 to 55 lower-case letters, digits and dashes, such as games-backups"
-        )
-    ),
-]
-Path = Annotated[
-    str,
-    StringConstraints(pattern=r"^/\S*$"),
-    Field(json_schema_extra=_expects("a path, such as /health/ready")),
-]
-Variable = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
-    Field(json_schema_extra=_expects("the name of an environment variable, such as LOG_LEVEL")),
-]
-
-
-class Model(BaseModel):
-    """Base of every settings model: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    def contradictions(self) -> Iterator[Contradiction]:
-        """Settings of this model that are right alone but wrong together."""
-        return iter(())
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        if found := list(self.contradictions()):
-            refuse(type(self).__name__, found)
-        return self
+from stacks.contradictions import Contradiction
+from stacks.systems import DataSystem
+from stacks.systems.kafka import KafkaSettings
+from stacks.systems.mongodb import MongodbSettings
+from stacks.systems.neo4j import Neo4jSettings
+from stacks.systems.postgres import PostgresSettings
+from stacks.systems.redis import RedisSettings
+from stacks.values import (
+    DAY,
+    HOUR,
+    MINUTE,
+    YEAR,
+    BucketName,
+    Days,
+    Flag,
+    Image,
+    Integer,
+    Model,
+    Name,
+    Objective,
+    Path,
+    Prefix,
+    Region,
+    Resources,
+    Seconds,
+    ServiceCount,
+    Variable,
+    Zone,
+    expects,
+)
 
 
 class Role(StrEnum):
@@ -194,46 +62,6 @@ class Tier(StrEnum):
     BEST_EFFORT = "best-effort"
 
 
-class DataSystem(StrEnum):
-    """A data system that a service can use."""
-
-    POSTGRES = "postgres"
-    REDIS = "redis"
-
-
-class Eviction(StrEnum):
-    """What Redis drops when its memory is full.
-
-    `noeviction` is left out on purpose: a full cache would then answer writes with errors.
-    """
-
-    ALLKEYS_LRU = "allkeys-lru"
-    ALLKEYS_LFU = "allkeys-lfu"
-    ALLKEYS_RANDOM = "allkeys-random"
-    VOLATILE_LRU = "volatile-lru"
-    VOLATILE_LFU = "volatile-lfu"
-    VOLATILE_RANDOM = "volatile-random"
-    VOLATILE_TTL = "volatile-ttl"
-
-
-class Resources(Model):
-    """What one container asks for. Memory's limit equals its request: no eviction by overcommit."""
-
-    cpu: Cpu = "250m"
-    """CPU that is set aside for the container."""
-    memory: Memory = "256Mi"
-    """Memory that is set aside, and the most it may take."""
-
-
-class Objective(Model):
-    """What an outage may cost: RPO = data lost, RTO = time without service, both in seconds."""
-
-    rpo: Annotated[Seconds, Field(le=7 * DAY)]
-    """Recovery point objective: how much of the newest data may be lost."""
-    rto: Annotated[Seconds, Field(ge=1, le=7 * DAY)]
-    """Recovery time objective: how long the service may be away."""
-
-
 class Objectives(Model):
     """The objectives of each data system. Sources: docs/decisions/objectives.md."""
 
@@ -241,74 +69,14 @@ class Objectives(Model):
     """PostgreSQL, for the loss of any one Pod, node or zone, and for a restore."""
     redis: Objective = Objective(rpo=10, rto=30)
     """The cache, for the loss of any one Pod, node or zone."""
+    mongodb: Objective = Objective(rpo=5 * MINUTE, rto=3 * MINUTE)
+    """MongoDB, for the loss of any one Pod, node or zone, and for a restore."""
+    neo4j: Objective = Objective(rpo=HOUR, rto=3 * MINUTE)
+    """Neo4j, for the loss of any one Pod, node or zone; its RPO is that of a restore."""
+    kafka: Objective = Objective(rpo=0, rto=MINUTE)
+    """Kafka, for the loss of any one Pod, node or zone."""
     region: Objective = Objective(rpo=20 * MINUTE, rto=30 * MINUTE)
     """The whole platform, for the loss of its region."""
-
-
-class PostgresSettings(Model):
-    """A PostgreSQL cluster run by CloudNativePG."""
-
-    instances: Count = 3
-    """Servers, the primary included."""
-    synchronous: Annotated[Integer, Field(ge=0, le=MAX_REPLICAS - 1)] = 1
-    """Standbys that must have a write before it is acknowledged; below `instances`."""
-    image: Image = "ghcr.io/cloudnative-pg/postgresql:17.6"
-    """Image of the servers."""
-    storage: Memory = "100Gi"
-    """Volume of each server for its data."""
-    wal_storage: Memory = "20Gi"
-    """Volume of each server for its write-ahead log."""
-    resources: Resources = Resources(cpu="2", memory="8Gi")
-    """What each server asks for."""
-    switchover_delay: Annotated[Seconds, Field(ge=1, le=HOUR)] = 2 * MINUTE
-    """Bounds the old primary's fast shutdown (upstream default 3600 s is far beyond any RTO)."""
-    archive_timeout: Annotated[Seconds, Field(ge=1, le=DAY)] = 5 * MINUTE
-    """The write-ahead log is archived at least so often: the RPO when only the archive is left."""
-    backup_every: Annotated[Seconds, Field(ge=HOUR, le=7 * DAY)] = DAY
-    """Between two base backups: 1h, 2h, 3h, 4h, 6h, 8h, 12h, 1d or 7d, which a schedule can keep.
-
-    The RPO is kept by the WAL archive in between."""
-    retention: Annotated[Days, Field(le=10 * YEAR)] = 30 * DAY
-    """How far back a restore can go."""
-
-    def contradictions(self) -> Iterator[Contradiction]:
-        """A quorum that is possible, and backups that a schedule can express."""
-        return rules.postgres(self)
-
-
-class RedisSettings(Model):
-    """A Redis cache: one master, its replicas, and Sentinels that agree on who is master."""
-
-    replicas: ServiceCount = 3
-    """Data servers, the master included."""
-    sentinels: Annotated[Integer, Field(ge=3, le=9)] = 3
-    """Sentinels; an odd number, since a majority of them must be reachable."""
-    quorum: Annotated[Integer, Field(ge=2, le=9)] = 2
-    """Sentinels that must agree that the master is down; at least a majority of `sentinels`."""
-    image: Image = "redis:7.4.5"
-    """Image of the servers and the Sentinels."""
-    exporter_image: Image = "oliver006/redis_exporter:v1.74.0"
-    """Image of the metrics exporter beside each server."""
-    storage: Memory = "10Gi"
-    """Volume of each server."""
-    memory: Memory = "2Gi"
-    """Memory of each server."""
-    cpu: Cpu = "500m"
-    """CPU of each server."""
-    eviction: Eviction = Eviction.ALLKEYS_LRU
-    """Which keys are dropped when the memory is full."""
-    min_replicas_to_write: Annotated[Integer, Field(ge=1, le=MAX_REPLICAS)] = 1
-    """Replicas that must keep up with the master, or it takes no more writes."""
-    max_lag: Annotated[Seconds, Field(ge=1, le=HOUR)] = 10
-    """A replica keeps up if it was heard from within this time: the most a failover loses."""
-    down_after: Annotated[Seconds, Field(ge=1, le=5 * MINUTE)] = 5
-    """A server that is silent for so long counts as down."""
-    failover_timeout: Annotated[Seconds, Field(ge=1, le=HOUR)] = MINUTE
-    """A failover that takes longer is given up and tried again."""
-
-    def contradictions(self) -> Iterator[Contradiction]:
-        """A quorum that is a majority, and writes that survive the loss of one zone."""
-        return rules.redis(self)
 
 
 class BackupSettings(Model):
@@ -391,7 +159,7 @@ class ServiceSettings(Model):
     """Reached from outside the cluster."""
     shutdown: Annotated[Seconds, Field(ge=1, le=10 * MINUTE)] = 30
     """Grace period in which requests under way are finished."""
-    environment: dict[Variable, str] = {}
+    environment: dict[Variable, str] = Field(default={})
     """Environment variables, in clear: no place for a secret."""
 
     def contradictions(self) -> Iterator[Contradiction]:
@@ -408,7 +176,7 @@ class Settings(Model):
         tuple[Zone, ...],
         Field(
             min_length=3,
-            json_schema_extra=_expects(
+            json_schema_extra=expects(
                 "a list of at least 3 availability zones, "
                 "such as [us-east-1a, us-east-1b, us-east-1c]"
             ),
@@ -429,36 +197,49 @@ class Settings(Model):
     """The PostgreSQL cluster."""
     redis: RedisSettings = RedisSettings()
     """The Redis cache."""
+    mongodb: MongodbSettings = MongodbSettings()
+    """The MongoDB replica set."""
+    neo4j: Neo4jSettings = Neo4jSettings()
+    """The Neo4j graph database."""
+    kafka: KafkaSettings = KafkaSettings()
+    """The Kafka cluster."""
     backup: BackupSettings = BackupSettings()
     """The bucket of the backups."""
-    images: dict[Image, Image] = {}
+    images: dict[Image, Image] = Field(default={})
     """Images to take the place of others, by full reference: those of a mirror of one's own."""
     services: dict[Name, ServiceSettings]
     """Services of the catalogue; a stack file gives only what differs, service by service."""
 
     def named_images(self) -> set[str]:
         """Every image that the settings name, before `images` replaces any."""
-        services = {service.image for service in self.services.values()}
-        return {self.postgres.image, self.redis.image, self.redis.exporter_image, *services}
+        return set(_images(self.model_dump()))
 
     def with_replaced_images(self) -> Self:
         """The same settings, with each image that `images` names replaced."""
-
-        def own(image: str) -> str:
-            return self.images.get(image, image)
-
-        redis = {"image": own(self.redis.image), "exporter_image": own(self.redis.exporter_image)}
-        return self.model_copy(
-            update={
-                "postgres": self.postgres.model_copy(update={"image": own(self.postgres.image)}),
-                "redis": self.redis.model_copy(update=redis),
-                "services": {
-                    name: service.model_copy(update={"image": own(service.image)})
-                    for name, service in self.services.items()
-                },
-            }
-        )
+        return self.model_validate(_replaced(self.model_dump(), self.images))
 
     def contradictions(self) -> Iterator[Contradiction]:
         """What no part can see alone: zones, calls between services, objectives."""
         return rules.stack(self)
+
+
+def _is_image(key: str) -> bool:
+    """Settings of type `Image` are known by their name: `image` or `<what>_image`."""
+    return key == "image" or key.endswith("_image")
+
+
+def _images(part: dict[str, Any]) -> Iterator[str]:
+    for key, value in part.items():
+        if isinstance(value, dict):
+            yield from _images(value)
+        elif _is_image(key) and value is not None:
+            yield value
+
+
+def _replaced(part: dict[str, Any], images: dict[str, str]) -> dict[str, Any]:
+    def own(key: str, value: object) -> object:
+        if isinstance(value, dict):
+            return _replaced(value, images)
+        return images.get(value, value) if _is_image(key) and isinstance(value, str) else value
+
+    return {key: own(key, value) for key, value in part.items()}

@@ -19,7 +19,8 @@ from pydantic_core import ErrorDetails
 from stacks.contradictions import CONTRADICTION, Key
 from stacks.document import Unreadable
 from stacks.problems import show, suggestion
-from stacks.settings import Settings, duration, seconds
+from stacks.settings import Settings
+from stacks.values import duration, seconds
 
 _LAYERS: Final = 8
 """Rounds of mending: types, then each level of the models, with some to spare."""

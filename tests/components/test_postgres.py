@@ -11,7 +11,8 @@ import pytest
 from components import parts
 from components.parts import Client
 from components.postgres import Postgres, PostgresArgs, schedule
-from stacks.settings import Objective, PostgresSettings
+from stacks.systems.postgres import PostgresSettings
+from stacks.values import Objective
 from tests.components.conftest import Registry, Secret, registered_by
 
 pytestmark = pytest.mark.unit

@@ -14,7 +14,7 @@ import pytest
 from components import parts
 from components.parts import Client
 from components.redis import Redis, RedisArgs
-from stacks.settings import Eviction, RedisSettings
+from stacks.systems.redis import Eviction, RedisSettings
 from tests.components.conftest import Registry, Secret, registered_by
 
 pytestmark = pytest.mark.unit

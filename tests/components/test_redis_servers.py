@@ -11,7 +11,7 @@ import pytest
 
 from components.redis import Redis, RedisArgs
 from local.toolchain.packages import ensure_redis
-from stacks.settings import RedisSettings
+from stacks.systems.redis import RedisSettings
 from tests.components.conftest import registered_by
 from tests.components.redis_servers import (
     CLIENT_PASSWORD,

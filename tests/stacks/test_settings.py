@@ -11,20 +11,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from stacks.settings import (
-    DAY,
     BackupSettings,
-    Objective,
     Objectives,
-    PostgresSettings,
-    RedisSettings,
     Replicas,
-    Resources,
     ServiceSettings,
     Settings,
     Tier,
-    duration,
-    seconds,
 )
+from stacks.systems.postgres import PostgresSettings
+from stacks.systems.redis import RedisSettings
+from stacks.values import DAY, Objective, Resources, duration, seconds
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,128 @@
+"""Settings of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from stacks.contradictions import Contradiction, within
+from stacks.fault_domains import lost_with_a_zone, majority
+from stacks.values import (
+    HOUR,
+    MAX_REPLICAS,
+    MINUTE,
+    Cpu,
+    Image,
+    Integer,
+    Memory,
+    Model,
+    Objective,
+    Seconds,
+    ServiceCount,
+)
+
+_PROMOTION: Final = 10
+"""Seconds allowed from "the master is down" to a promoted replica: Sentinel's vote and the
+replicas' new configuration take one to two, the clients' next look-up the rest."""
+
+
+class Eviction(StrEnum):
+    """What Redis drops when its memory is full.
+
+    `noeviction` is left out on purpose: a full cache would then answer writes with errors.
+    """
+
+    ALLKEYS_LRU = "allkeys-lru"
+    ALLKEYS_LFU = "allkeys-lfu"
+    ALLKEYS_RANDOM = "allkeys-random"
+    VOLATILE_LRU = "volatile-lru"
+    VOLATILE_LFU = "volatile-lfu"
+    VOLATILE_RANDOM = "volatile-random"
+    VOLATILE_TTL = "volatile-ttl"
+
+
+class RedisSettings(Model):
+    """A Redis cache: one master, its replicas, and Sentinels that agree on who is master."""
+
+    replicas: ServiceCount = 3
+    """Data servers, the master included."""
+    sentinels: Annotated[Integer, Field(ge=3, le=9)] = 3
+    """Sentinels; an odd number, since a majority of them must be reachable."""
+    quorum: Annotated[Integer, Field(ge=2, le=9)] = 2
+    """Sentinels that must agree that the master is down; at least a majority of `sentinels`."""
+    image: Image = "redis:7.4.5"
+    """Image of the servers and the Sentinels."""
+    exporter_image: Image = "oliver006/redis_exporter:v1.74.0"
+    """Image of the metrics exporter beside each server."""
+    storage: Memory = "10Gi"
+    """Volume of each server."""
+    memory: Memory = "2Gi"
+    """Memory of each server."""
+    cpu: Cpu = "500m"
+    """CPU of each server."""
+    eviction: Eviction = Eviction.ALLKEYS_LRU
+    """Which keys are dropped when the memory is full."""
+    min_replicas_to_write: Annotated[Integer, Field(ge=1, le=MAX_REPLICAS)] = 1
+    """Replicas that must keep up with the master, or it takes no more writes."""
+    max_lag: Annotated[Seconds, Field(ge=1, le=HOUR)] = 10
+    """A replica keeps up if it was heard from within this time: the most a failover loses."""
+    down_after: Annotated[Seconds, Field(ge=1, le=5 * MINUTE)] = 5
+    """A server that is silent for so long counts as down."""
+    failover_timeout: Annotated[Seconds, Field(ge=1, le=HOUR)] = MINUTE
+    """A failover that takes longer is given up and tried again."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """A quorum that is a majority, and writes that survive the loss of one zone."""
+        if self.sentinels % 2 == 0:
+            yield Contradiction(
+                ("sentinels",),
+                self.sentinels,
+                f"should be odd, such as {self.sentinels - 1} or {self.sentinels + 1}: "
+                "one more Sentinel than an odd number survives no more losses",
+            )
+        else:
+            yield from self._quorum()
+        most = self.replicas - lost_with_a_zone(self.replicas) - 1
+        if self.min_replicas_to_write > most:
+            yield Contradiction(
+                ("min_replicas_to_write",),
+                self.min_replicas_to_write,
+                f"should be at most {most} with {self.replicas} servers, "
+                "or the loss of one zone stops all writes",
+                (("replicas",),),
+            )
+
+    def _quorum(self) -> Iterator[Contradiction]:
+        least = majority(self.sentinels)
+        left = self.sentinels - lost_with_a_zone(self.sentinels)
+        if least <= self.quorum <= left:
+            return
+        right = str(least) if least == left else f"from {least} to {left}"
+        yield Contradiction(
+            ("quorum",),
+            self.quorum,
+            f"should be {right} with {self.sentinels} sentinels: a majority, "
+            "and no more than are left when one zone is gone",
+            (("sentinels",),),
+        )
+
+
+def against(settings: RedisSettings, objective: Objective) -> Iterator[Contradiction]:
+    """Judge the settings against the objective; keys are those of the whole stack."""
+    yield from within(
+        settings.max_lag,
+        objective.rpo,
+        ("objectives", "redis", "rpo"),
+        (("redis", "max_lag"),),
+        "a failover may lose what a replica lags behind (redis.max_lag)",
+    )
+    yield from within(
+        settings.down_after + _PROMOTION,
+        objective.rto,
+        ("objectives", "redis", "rto"),
+        (("redis", "down_after"),),
+        f"a failover takes redis.down_after to notice and up to {_PROMOTION}s to promote",
+    )

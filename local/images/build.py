@@ -23,9 +23,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from local.errors import LocalError
-from local.images import archive, root
+from local.images import archive, maven, root
 from local.images.archive import Blob, Owners
-from local.images.definition import FOLDER, Definition, definitions
+from local.images.definition import DIGESTS, FOLDER, Definition, definitions
 from local.toolchain import build
 from local.toolchain.build import Say, cache_folder
 from local.toolchain.packages import Apt, Package
@@ -152,7 +152,7 @@ def _ensure(names: Sequence[str], say: Say, kind: str) -> dict[str, Path]:
 
 def _key(name: str, definition: Definition, programs: Mapping[str, Path]) -> str:
     content = hashlib.sha256(definition.model_dump_json().encode())
-    for file in sorted(definition.files):
+    for file in [*sorted(definition.files), *([DIGESTS] if definition.maven else [])]:
         content.update((FOLDER / name / file).read_bytes())
     for tool in sorted(definition.programs):
         content.update(str(programs[tool]).encode())
@@ -181,6 +181,7 @@ class _Builder:
         record: dict[str, object] = {
             "packages": [str(package) for package in packages],
             "python": definition.python,
+            "jars": definition.maven.jars if definition.maven else (),
             "layers": [{"digest": layer.digest, "size": layer.size} for layer in layers],
             "lacks": definition.lacks,
         }
@@ -229,6 +230,10 @@ class _Builder:
         if base and definition.python:
             root.install_python(definition.python, _python_of(name, unpacked), own)
             _compile(own, unpacked, base)
+        if definition.maven:
+            folder = own / definition.maven.folder[1:]
+            root.make_folder(folder)
+            maven.install(definition.maven.jars, FOLDER / name / DIGESTS, folder)
         layers.append(archive.pack(own, work / "own.tar", _owners(definition)))
         return layers, packages
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,8 @@ from local.toolchain.build import TOOLS
 FOLDER = Path(__file__).parent
 MERGED_FOLDERS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 """Links to the folders of the same name in /usr, as in every Debian system."""
+DIGESTS = "jars.sha256"
+"""The file, in the folder of an image's files, that says what its jars must be."""
 
 
 def _path(path: str) -> str:
@@ -39,6 +42,14 @@ def _pinned(requirement: str) -> str:
     return requirement
 
 
+def _coordinate(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+:[\w.-]+:[\w.-]+", text):
+        raise ValueError(
+            f"{text!r} should be group:artifact:version, as in org.slf4j:slf4j-api:2.0.17"
+        )
+    return text
+
+
 def _program(name: str) -> str:
     if name not in TOOLS:
         raise ValueError(f"{name!r} is not a program of local/toolchain/build.py")
@@ -51,6 +62,7 @@ def _or_empty(value: object) -> object:
 
 ImagePath = Annotated[str, AfterValidator(_path)]
 Requirement = Annotated[str, AfterValidator(_pinned)]
+Coordinate = Annotated[str, AfterValidator(_coordinate)]
 Program = Annotated[str, AfterValidator(_program)]
 Id = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -76,6 +88,14 @@ class Folder(_Model):
     """Permissions, in octal."""
 
 
+class Maven(_Model):
+    """Jars of Maven Central."""
+
+    jars: Annotated[tuple[Coordinate, ...], Field(min_length=1)]
+    """What they depend on at run time is added; `DIGESTS` pins every one of them."""
+    folder: ImagePath
+
+
 class Definition(_Model):
     """Everything that decides what an image holds and how it starts."""
 
@@ -92,6 +112,8 @@ class Definition(_Model):
     """Programs of `local/toolchain/build.py`, and where to put them."""
     python: tuple[Requirement, ...] = ()
     """Packages of PyPI, every one named: what they depend on is not added."""
+    maven: Maven | None = None
+    """Jars of Maven Central, with all that they depend on. A Java is one of `packages`."""
     files: dict[str, ImagePath] = {}
     """Files of the folder `<name>/` beside the YAML file; those that can be run stay so."""
     folders: dict[ImagePath, Annotated[Folder, BeforeValidator(_or_empty)]] = {}
@@ -133,10 +155,16 @@ def load(path: Path) -> Definition:
     except ValidationError as error:
         lines = (f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise LocalError(f"{path}: not the definition of an image:\n" + "\n".join(lines)) from None
-    for file in definition.files:
+    for file in _files(definition):
         if not (path.with_suffix("") / file).is_file():
             raise LocalError(f"{path}: files: there is no {path.with_suffix('') / file}")
     return definition
+
+
+def _files(definition: Definition) -> Iterator[str]:
+    yield from definition.files
+    if definition.maven:
+        yield DIGESTS
 
 
 def definitions(folder: Path = FOLDER) -> Mapping[str, Definition]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.errors import LocalError
-from local.images.definition import FOLDER, definitions, load
+from local.images.definition import DIGESTS, FOLDER, definitions, load
 
 pytestmark = pytest.mark.unit
 
@@ -48,6 +48,16 @@ def test_a_program_that_nothing_builds_is_refused(tmp_path: Path) -> None:
 
 def test_a_python_package_without_version_is_refused(tmp_path: Path) -> None:
     assert "'boto3'" in refusal(tmp_path, "base: debian\npython: [boto3]\n")
+
+
+def test_a_jar_without_version_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "base: none\nmaven: {jars: [org.slf4j:slf4j-api], folder: /libs}\n")
+    assert "'org.slf4j:slf4j-api'" in said
+
+
+def test_jars_without_recorded_digests_are_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "base: none\nmaven: {jars: ['a:b:1'], folder: /libs}\n")
+    assert str(tmp_path / "wrong" / DIGESTS) in said
 
 
 def test_a_folder_of_an_unknown_user_is_refused(tmp_path: Path) -> None:

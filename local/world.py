@@ -187,9 +187,13 @@ class World:
             aws.port_file(self.aws),
         )
         cluster.ensure(self.cluster, nodes, programs, definitions)
+        store.deliver(real.members(self.cluster.folder), list(built.values()), say)
         with self.cluster.api() as api:
             addons.install(api, {name: image.reference for name, image in built.items()}, say)
-        replaced = images.replacements(built, wanted.named_images())
+        named = wanted.named_images()
+        replaced = images.replacements(built, named)
+        if absent := sorted(named - replaced.keys()):
+            say(f"no image here stands for {', '.join(absent)}: what needs it does not run")
         self._images_file.write_text(json.dumps(replaced))
         return replaced
 

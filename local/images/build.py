@@ -96,14 +96,11 @@ def ensure_root(name: str, say: Say) -> Path:
 
 
 def replacements(images: Mapping[str, Image], wanted: Iterable[str]) -> dict[str, str]:
-    """Which local image stands for each upstream image.
+    """Which local image stands for each upstream image; those for which none does are left out.
 
     Args:
         images: those there are, by name.
         wanted: upstream references: `repository:tag`, with or without `@digest`.
-
-    Raises:
-        LocalError: if no definition replaces one of them.
     """
     known = definitions()
     found = {}
@@ -114,12 +111,8 @@ def replacements(images: Mapping[str, Image], wanted: Iterable[str]) -> dict[str
             for name in images
             if any(fnmatch.fnmatchcase(repository, p) for p in known[name].replaces)
         ]
-        if not names:
-            raise LocalError(
-                f"no local image stands for {reference}: add a definition with "
-                f"`replaces: [{repository}]` to {FOLDER}"
-            )
-        found[reference] = images[names[0]].reference
+        if names:
+            found[reference] = images[names[0]].reference
     return found
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from local import nodes
 from local.api import Api, kubeconfig
@@ -140,14 +140,26 @@ class Node:
         """Cap the memory of the whole node, in bytes; None lifts the cap."""
         self.cgroup.limit_memory(size)
 
-    def run(self, command: Sequence[str], *, check: bool = True) -> str:
+    def run(
+        self, command: Sequence[str], *, check: bool = True, stdin: IO[bytes] | None = None
+    ) -> str:
         """Run a command as the node's root would; return what it printed.
+
+        Args:
+            command: its name and arguments.
+            check: whether it must succeed.
+            stdin: a file that it reads.
 
         Raises:
             LocalError: if the node is down, or the command fails.
         """
         done = subprocess.run(
-            self.command(command), capture_output=True, text=True, check=False, timeout=600
+            self.command(command),
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
         if check and done.returncode != 0:
             raise LocalError(f"{self.name}: {' '.join(command)}: {done.stderr.strip()}")
@@ -199,9 +211,11 @@ class RealNodes:
         _module("gateway", "local.nodes.gateway", self.folder)
         return Surroundings(network.enter, GATEWAY, API_PORT)
 
-    def start(self, _: Api) -> None:
+    def start(self, api: Api) -> None:
         """Configure and power on every node that is down, and the controllers that serve them."""
         own = _planned(self.folder, self.topology)
+        for node in own:  # before its kubelet does: only then are its Pods walled in from the start
+            api.create("/api/v1/nodes", _object(node))
         (self.folder / _NODES).mkdir(exist_ok=True)
         (self.folder / _NODES / "members.json").write_text(
             json.dumps([[node.name, node.zone, node.address.number] for node in own])
@@ -427,6 +441,16 @@ def _pod_network(pods: str) -> dict[str, Any]:
                 },
             }
         ],
+    }
+
+
+def _object(node: Node) -> dict[str, Any]:
+    """What only a cloud knows of a node. Its kubelet adds the rest."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
+        "spec": {"podCIDR": node.address.pods, "podCIDRs": [node.address.pods]},
     }
 
 

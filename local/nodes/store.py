@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
 
 from local.images.build import Image
-from local.nodes.real import TOOLS, isolated, write_environment, write_runtime
+from local.nodes.real import TOOLS, Node, isolated, write_environment, write_runtime
 from local.process import Process
 from local.toolchain.build import Say, cache_folder
 
@@ -44,6 +44,22 @@ def ensure(
             _forget_old(root)
         os.utime(target)
     return target
+
+
+def deliver(nodes: Iterable[Node], images: Sequence[Image], say: Say) -> None:
+    """Give every node the images that it lacks: those that changed since it got its folder.
+
+    Raises:
+        LocalError: if a node is down, or its containerd refuses an image.
+    """
+    ctr = ("ctr", "--namespace", "k8s.io", "images")
+    for node in nodes:
+        held = set(node.run([*ctr, "list", "--quiet"]).split())
+        for image in images:
+            if image.reference not in held:
+                say(f"giving {node.name} the image {image.name}")
+                with image.archive.open("rb") as archive:
+                    node.run([*ctr, "import", "--local", "-"], stdin=archive)
 
 
 def _make(

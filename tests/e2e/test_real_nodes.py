@@ -13,7 +13,7 @@ from local.nodes import host, real
 from local.nodes.cgroups import ROOT
 from local.nodes.real import Node
 from local.process import started_at
-from tests import host as machine
+from drills import leftovers as machine
 from tests.e2e.checkout import Checkout, until
 
 LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in

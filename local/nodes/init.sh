@@ -5,6 +5,7 @@
 #   NAME, FOLDER   of the node; FOLDER is at the same path inside
 #   IMAGE          the unpacked root file system, never written to
 #   TOOLS          programs to put on PATH
+#   CORES          that the node says it has
 #   CGROUPS        files that take the pid of a process of the node
 #   STORE          instead of being a node: import ARCHIVES into this containerd folder, make
 #                  FOLDER/done, and end
@@ -47,6 +48,13 @@ for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oo
     cat "/proc/sys/$name" >"$copy"
     mount --bind "$copy" "$root/proc/sys/$name"
 done
+# The kubelet counts the machine's cores here, and schedules no more than that.
+cores=$FOLDER/work/cores
+mkdir "$cores" "$FOLDER/work/none"
+for number in $(seq 0 $((CORES - 1))); do mkdir "$cores/cpu$number"; done
+mount --bind "$cores" "$root/sys/devices/system/cpu"
+[ ! -d "$root/sys/devices/system/node" ] ||
+    mount --bind "$FOLDER/work/none" "$root/sys/devices/system/node"
 printf '127.0.0.1\tlocalhost\n' >"$root/etc/hosts"
 cd "$root"
 pivot_root . .old

@@ -31,6 +31,9 @@ from local.process import Process
 TOOLS = ("containerd", "ctr", "containerd-shim-runc-v2", "kubelet", "kube-proxy")
 """The programs of a node."""
 CLUSTER_DNS = "10.96.0.10"
+CORES = 16
+"""That each node says it has, whatever this machine has: what stacks declare for a cloud's nodes is
+scheduled. Beyond the real cores Pods share, each by its request."""
 CONTROLLERS = {"volumes": "local.volumes", "walls": "local.walls"}
 """What a cloud's control plane does for its nodes: disks, and the walls between Pods."""
 
@@ -272,6 +275,7 @@ class RealNodes:
             FOLDER=str(node.folder),
             IMAGE=str(self.software.image),
             TOOLS=" ".join(str(self.software.tools[name]) for name in TOOLS),
+            CORES=str(CORES),
             CGROUPS=" ".join(map(str, node.cgroup.adopt_files())),
             ADDRESS=node.address.host,
             LABELS=",".join(f"{key}={value}" for key, value in labels.items()),

@@ -76,6 +76,7 @@ def _make(
         FOLDER=str(folder),
         IMAGE=str(image),
         TOOLS=" ".join(str(tools[name]) for name in TOOLS),
+        CORES="1",
         CGROUPS="",
         STORE=str(partial),
         ARCHIVES=" ".join(str(each.archive) for each in images),

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from drills import leftovers as machine
 from local.nodes import host, real
 from local.nodes.cgroups import ROOT
 from local.nodes.real import Node
 from local.process import started_at
-from drills import leftovers as machine
 from tests.e2e.checkout import Checkout, until
 
 LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
@@ -119,11 +119,18 @@ def test_logs_show_every_pod_of_a_service(checkout: Checkout, up: str) -> None:
     assert {f"[pod/postgres-{number}/postgres]" in shown for number in (1, 2, 3)} == {True}
 
 
-def test_a_second_up_changes_nothing(checkout: Checkout, up: str) -> None:
+def test_a_second_up_changes_nothing_but_gives_a_node_the_image_that_it_lacks(
+    checkout: Checkout, up: str
+) -> None:
+    node = nodes(checkout)[0]
+    images = ["ctr", "--namespace", "k8s.io", "images"]
+    missing = next(i for i in node.run([*images, "list", "-q"]).split() if "metrics-server" in i)
+    node.run([*images, "remove", missing])
     again = checkout.run("up", "dev")
     assert again.returncode == 0, again.stdout + again.stderr
     report = checkout.result("up-dev.json")
     assert report["changes"]["same"] == report["resources"] > 100
+    assert missing in node.run([*images, "list", "-q"])
 
 
 def test_a_cut_between_two_nodes_is_a_cut_between_those_two(checkout: Checkout, up: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from drills import leftovers as machine
-from local.nodes import host, real
+from local.nodes import host, ready, real
 from local.nodes.cgroups import ROOT
 from local.nodes.real import Node
 from local.process import started_at
@@ -143,6 +145,39 @@ def test_a_cut_between_two_nodes_is_a_cut_between_those_two(checkout: Checkout, 
     assert tcp(first, second)
 
 
+def test_a_node_that_is_cut_off_reaches_nobody(checkout: Checkout, up: str) -> None:
+    first, second, third = nodes(checkout)
+    try:
+        first.cut()
+        assert (tcp(first, second), tcp(third, first), tcp(third, second)) == (False, False, True)
+    finally:
+        first.heal()
+    assert tcp(first, second)
+
+
+def test_a_slowed_node_sends_no_more_than_it_may(checkout: Checkout, up: str) -> None:
+    """In three seconds: at 100 kB/s not a megabyte, and unhindered far more."""
+    first, second, _ = nodes(checkout)
+    first.slow(100)
+    try:
+        assert _sent(first, second) < 1_000_000
+    finally:
+        first.heal()
+    assert _sent(first, second) > 2_000_000
+
+
+def test_a_frozen_node_is_lost_and_returns_once_it_thaws(checkout: Checkout, up: str) -> None:
+    victim = nodes(checkout)[1]
+    with checkout.api("dev") as api:
+        victim.freeze()
+        try:
+            until(lambda: victim.name not in ready(api))
+        finally:
+            victim.thaw()
+        until(lambda: victim.name in ready(api))
+        until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
+
+
 def test_a_node_that_was_killed_comes_back(checkout: Checkout, up: str) -> None:
     victim = nodes(checkout)[2]
     own = {pid: start for pid in processes_of(victim) if (start := started_at(pid))}
@@ -164,6 +199,50 @@ def processes_of(node: Node) -> list[int]:
     """The pids, on this machine, of all that runs on a node, containers included."""
     groups = (ROOT / "pids" if (ROOT / "pids").exists() else ROOT) / node.cgroup.path.strip("/")
     return [int(pid) for file in groups.rglob("cgroup.procs") for pid in file.read_text().split()]
+
+
+SEND = """
+import socket, sys
+with socket.create_connection((sys.argv[1], 7007), timeout=10) as connection:
+    try:
+        while True:
+            connection.sendall(bytes(65536))
+    except OSError:
+        pass
+"""
+RECEIVE = """
+import socket, sys, time
+server = socket.create_server((sys.argv[1], 7007))
+print("listening", flush=True)
+server.settimeout(20)
+connection, _ = server.accept()
+connection.settimeout(1)
+end, total = time.monotonic() + 3, 0
+while time.monotonic() < end:
+    try:
+        total += len(connection.recv(1 << 16))
+    except TimeoutError:
+        pass
+print(total)
+"""
+
+
+def _sent(source: Node, target: Node) -> int:
+    """The bytes that get from one node's network to another's in three seconds."""
+    receiver = subprocess.Popen(
+        _in_network(target, RECEIVE, target.address.host), stdout=subprocess.PIPE, text=True
+    )
+    assert receiver.stdout is not None
+    assert receiver.stdout.readline() == "listening\n"
+    sender = _in_network(source, SEND, target.address.host)
+    subprocess.run(sender, timeout=60, check=True)
+    return int(receiver.communicate(timeout=60)[0])
+
+
+def _in_network(node: Node, program: str, address: str) -> list[str]:
+    """This machine's Python, in a node's network."""
+    net = f"--net=/proc/{node.init_pid}/ns/net"
+    return ["nsenter", net, "--", sys.executable, "-c", program, address]
 
 
 def _in_pod(node: Node, uid: str, program: str) -> str:

@@ -1,0 +1,88 @@
+"""Control groups of this machine's own kernel, whichever version it has."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.nodes import cgroups, host
+from local.nodes.cgroups import Cgroup
+from tests.e2e.checkout import until
+
+LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
+pytestmark = [
+    pytest.mark.dataplane,
+    pytest.mark.skipif(bool(LACKS), reason=f"real nodes need {'; '.join(LACKS)}"),
+]
+
+GREEDY = "held = [bytes([1]) * 2**20 for _ in range(200)]"
+COUNTING = """
+import itertools, sys, time
+for number in itertools.count():
+    print(number, flush=True)
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Cgroup]:
+    made = Cgroup(tmp_path, "a-1")
+    made.create()
+    yield made
+    made.remove()
+
+
+def inside(group: Cgroup, program: str, output: Path) -> subprocess.Popen[bytes]:
+    """Run Python as a process of the node."""
+    join = "; ".join(f"echo 0 > {file}" for file in group.adopt_files())
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            ["sh", "-c", f'{join}; exec "$0" -c "$1"', sys.executable, program], stdout=file
+        )
+
+
+def test_a_process_of_a_capped_node_gets_no_more_memory(group: Cgroup, tmp_path: Path) -> None:
+    group.limit_memory(100 * 2**20)
+    assert inside(group, GREEDY, tmp_path / "out").wait(60) == -signal.SIGKILL
+
+
+def test_a_lifted_cap_is_none(group: Cgroup, tmp_path: Path) -> None:
+    group.limit_memory(100 * 2**20)
+    group.limit_memory(None)
+    assert inside(group, GREEDY, tmp_path / "out").wait(60) == 0
+
+
+def test_a_frozen_process_does_nothing_until_it_thaws(group: Cgroup, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    process = inside(group, COUNTING, output)
+    try:
+        until(lambda: output.stat().st_size)
+        group.freeze(frozen=True)
+        until(lambda: _is_still(output))
+        group.freeze(frozen=False)
+        still = output.stat().st_size
+        until(lambda: output.stat().st_size > still)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _is_still(output: Path) -> bool:
+    """Whether nothing came for as long as a running process would write a hundred times."""
+    before = output.stat().st_size
+    time.sleep(1)
+    return output.stat().st_size == before
+
+
+def test_nothing_is_left_of_a_group(tmp_path: Path) -> None:
+    group = Cgroup(tmp_path, "a-1")
+    group.create()
+    group.remove()
+    left = cgroups.ROOT.glob(f"*/{group.path.split('/')[1]}")
+    assert list(left) == []

@@ -2,9 +2,9 @@
 
 The configuration is a flat mapping of full keys, as in a stack file: `fault-tolerance:zones`. The
 region is the one setting with a key outside our namespace: `aws:region`, which the provider reads
-too. Services come from the catalogue; a stack file's own `services` are merged over it, service by
-service and key by key, and every other section over its defaults in the same way. A list or a
-plain value replaces what was there.
+too. Services and topics come from the catalogue; a stack file's own `services` and `topics` are
+merged over it, one by one and key by key, and every other section over its defaults in the same
+way. A list or a plain value replaces what was there.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ REGION: Final = "aws:region"
 CATALOGUE: Final = "catalogue"
 DEFAULT_CATALOGUE: Final = "catalogue.yaml"
 
+_SHARED: Final = ("services", "topics")
+"""What the catalogue holds; services it must hold."""
+
 _CATALOGUE_SCHEMA: Final[Schema] = {
     "type": "string",
     "default": DEFAULT_CATALOGUE,
-    "description": "File in stacks/ with the services that every stack runs.",
-    "expects": "a YAML file in stacks/ with the services, such as catalogue.yaml",
+    "description": "File in stacks/ with the services and topics of every stack.",
+    "expects": "a YAML file in stacks/ with services and topics, such as catalogue.yaml",
 }
 
 _SECTIONS: Final = ("config", "environment", "secretsprovider", "encryptedkey", "encryptionsalt")
@@ -179,7 +182,10 @@ def _draft(config: Mapping[str, object], catalogue: Document | None) -> dict[str
             draft[name] = _merged(part.get("default"), _typed(part, config[full]))
     if catalogue is None:
         return {**draft, "services": {}}
-    return {**draft, "services": _merged(catalogue.value["services"], draft.get("services", {}))}
+    return {
+        **draft,
+        **{part: _merged(catalogue.value.get(part, {}), draft.get(part, {})) for part in _SHARED},
+    }
 
 
 def _typed(part: Schema, value: object) -> object:
@@ -211,14 +217,17 @@ def _catalogue(config: Mapping[str, object], document: Document, root: Path) -> 
         raise SettingsError([Problem(document.name, line, key, what)])
     found = read(root / FOLDER / name, f"{FOLDER}/{name}")
     problems = [
-        Problem(found.name, found.lines[(other,)], other, "is not known; there is services")
+        Problem(
+            found.name, found.lines[(other,)], other, f"is not known; {suggestion(other, _SHARED)}"
+        )
         for other in found.value
-        if other != "services"
+        if other not in _SHARED
     ]
-    services = found.value.get("services")
-    if not isinstance(services, Mapping):
-        what = f"is {show(services)}; it should be a mapping of names to services"
-        problems.append(Problem(found.name, found.lines.get(("services",)), "services", what))
+    for part in _SHARED:
+        named = found.value.get(part, None if part == "services" else {})
+        if not isinstance(named, Mapping):
+            what = f"is {show(named)}; it should be a mapping of names to {part}"
+            problems.append(Problem(found.name, found.lines.get((part,)), part, what))
     if problems:
         raise SettingsError([*found.problems, *problems])
     return found

@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
 from stacks.contradictions import Contradiction, repeated, within
-from stacks.systems import kafka, mongodb, neo4j, postgres, redis
+from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
 
 if TYPE_CHECKING:
     from stacks import settings as model
@@ -55,7 +55,7 @@ def probes(settings: model.Probes) -> Iterator[Contradiction]:
 
 
 def service(settings: model.ServiceSettings) -> Iterator[Contradiction]:
-    """Judge flag against tier, and lists that name something twice."""
+    """Judge flag against tier, topics against systems, and lists that name something twice."""
     if settings.tier == "core" and settings.flag is not None:
         yield Contradiction(
             ("flag",),
@@ -71,8 +71,29 @@ def service(settings: model.ServiceSettings) -> Iterator[Contradiction]:
             "whatever calls it must do without it when it is shed",
             (("tier",),),
         )
-    for key, names in (("calls", settings.calls), ("uses", settings.uses)):
-        yield from repeated((key,), names)
+    yield from _with_kafka(settings)
+    for key in ("calls", "uses", "produces", "consumes"):
+        yield from repeated((key,), getattr(settings, key))
+
+
+def _with_kafka(settings: model.ServiceSettings) -> Iterator[Contradiction]:
+    topics = bool(settings.produces or settings.consumes)
+    both = (("produces",), ("consumes",))
+    if topics and DataSystem.KAFKA not in settings.uses:
+        yield Contradiction(
+            ("uses",),
+            list(settings.uses),
+            "should name kafka too: this service produces or consumes topics",
+            both,
+        )
+    if not topics and DataSystem.KAFKA in settings.uses:
+        yield Contradiction(
+            ("uses", settings.uses.index(DataSystem.KAFKA)),
+            DataSystem.KAFKA.value,
+            "should be left out, unless produces or consumes names a topic: "
+            "without one, this service may not do anything there",
+            both,
+        )
 
 
 def stack(settings: model.Settings) -> Iterator[Contradiction]:
@@ -80,12 +101,14 @@ def stack(settings: model.Settings) -> Iterator[Contradiction]:
     yield from _zones(settings)
     if settings.protect:
         yield from postgres.protected(settings.postgres)
+        yield from kafka.protected(settings.kafka)
     yield from _objectives(settings)
     yield from _backups(settings)
     for name, entry in settings.services.items():
         yield from _spread(name, entry, len(settings.zones))
         yield from _callees(name, entry, settings.services)
     yield from _cycles(settings.services)
+    yield from _topics(settings)
 
 
 def _zones(settings: model.Settings) -> Iterator[Contradiction]:
@@ -160,6 +183,30 @@ def _callees(
             continue
         key = ("services", name, "calls", index)
         yield Contradiction(key, callee, remedy, (("services", callee),))
+
+
+def _topics(settings: model.Settings) -> Iterator[Contradiction]:
+    """Topics that services name exist, and each has somebody who writes to it."""
+    produced: set[str] = set()
+    for name, entry in settings.services.items():
+        produced.update(entry.produces)
+        for key in ("produces", "consumes"):
+            for index, topic in enumerate(getattr(entry, key)):
+                if topic not in settings.topics:
+                    known = ", ".join(sorted(settings.topics)) or "there is none"
+                    yield Contradiction(
+                        ("services", name, key, index),
+                        topic,
+                        f"should name a topic of the catalogue: {known}",
+                        (("topics", topic),),
+                    )
+    for topic in settings.topics.keys() - produced:
+        yield Contradiction(
+            ("topics", topic),
+            topic,
+            "should be named in produces of some service, or left out: nobody writes to it",
+            tuple(("services", name, "produces") for name in settings.services),
+        )
 
 
 def _cycles(services: Mapping[str, model.ServiceSettings]) -> Iterator[Contradiction]:

@@ -17,7 +17,7 @@ from pydantic import Field
 from stacks import rules
 from stacks.contradictions import Contradiction
 from stacks.systems import DataSystem
-from stacks.systems.kafka import KafkaSettings
+from stacks.systems.kafka import KafkaSettings, TopicSettings
 from stacks.systems.mongodb import MongodbSettings
 from stacks.systems.neo4j import Neo4jSettings
 from stacks.systems.postgres import PostgresSettings
@@ -153,6 +153,10 @@ class ServiceSettings(Model):
     One that is not core has a flag, so whoever calls it can do without it."""
     uses: tuple[DataSystem, ...] = ()
     """Data systems that this one needs."""
+    produces: tuple[Name, ...] = ()
+    """Topics that it writes to; then it uses kafka."""
+    consumes: tuple[Name, ...] = ()
+    """Topics that it reads, as the consumer group of its own name; then it uses kafka."""
     flag: Name | None = None
     """The feature flag that switches it off under load or faults; never for a core service."""
     public: Flag = False
@@ -163,7 +167,7 @@ class ServiceSettings(Model):
     """Environment variables, in clear: no place for a secret."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A flag where the service can be switched off, and only there."""
+        """A flag where the service can be switched off, and only there; topics with kafka."""
         return rules.service(self)
 
 
@@ -209,6 +213,8 @@ class Settings(Model):
     """Images to take the place of others, by full reference: those of a mirror of one's own."""
     services: dict[Name, ServiceSettings]
     """Services of the catalogue; a stack file gives only what differs, service by service."""
+    topics: dict[Name, TopicSettings] = Field(default={})
+    """Topics of the catalogue; a stack file gives only what differs, topic by topic."""
 
     def named_images(self) -> set[str]:
         """Every image that the settings name, before `images` replaces any."""
@@ -219,7 +225,7 @@ class Settings(Model):
         return self.model_validate(_replaced(self.model_dump(), self.images))
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """What no part can see alone: zones, calls between services, objectives."""
+        """What no part can see alone: zones, calls between services, topics, objectives."""
         return rules.stack(self)
 
 

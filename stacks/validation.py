@@ -31,6 +31,7 @@ _STAND_INS: Final[Mapping[str, object]] = {
     "services": {},
     "tier": "core",
     "image": "example.com/stand-in:1",
+    "key": "stand-in",
     "rpo": "1d",
     "rto": "1d",
 }
@@ -121,7 +122,7 @@ def _mend(draft: dict[str, Any], key: Key) -> Key:
 
 def _replace(parent: dict[str, Any], way: Key) -> None:
     name = str(way[-1])
-    if way[:-1] == ("services",):
+    if way[:-1] in {("services",), ("topics",)}:
         parent.pop(name, None)
     elif name in _STAND_INS:
         parent[name] = copy.deepcopy(_STAND_INS[name])

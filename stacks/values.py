@@ -147,6 +147,11 @@ BucketName = Annotated[
         )
     ),
 ]
+Host = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][-a-z0-9]{0,62}(\.[a-z0-9][-a-z0-9]{0,62})+$"),
+    Field(json_schema_extra=expects("a name in DNS, such as kafka.us-east-1.example.com")),
+]
 Path = Annotated[
     str,
     StringConstraints(pattern=r"^/\S*$"),

@@ -179,12 +179,12 @@ MESSAGES = {
     "catalogue that is missing": (
         "  fault-tolerance:catalogue: catalog.yaml\n",
         'stacks/Pulumi.test.yaml:4: fault-tolerance:catalogue is "catalog.yaml"; '
-        "it should be a YAML file in stacks/ with the services, such as catalogue.yaml",
+        "it should be a YAML file in stacks/ with services and topics, such as catalogue.yaml",
     ),
     "catalogue that is no name": (
         "  fault-tolerance:catalogue: [a]\n",
         "stacks/Pulumi.test.yaml:4: fault-tolerance:catalogue is [a]; "
-        "it should be a YAML file in stacks/ with the services, such as catalogue.yaml",
+        "it should be a YAML file in stacks/ with services and topics, such as catalogue.yaml",
     ),
     "unknown section": (
         "confg: {}\n",
@@ -285,7 +285,7 @@ def test_a_mistake_in_the_catalogue_is_told_there(project: Project) -> None:
         ("a: [", "stacks/catalogue.yaml:1: is not YAML: "),
         ("", "stacks/catalogue.yaml: services is empty; it should be a mapping of names to"),
         ("services: 5\n", "stacks/catalogue.yaml:1: services is 5; it should be a mapping"),
-        ("services: {}\nmore: 1\n", "stacks/catalogue.yaml:2: more is not known; there is"),
+        ("services: {}\nmore: 1\n", "stacks/catalogue.yaml:2: more is not known; there are"),
     ],
 )
 def test_a_catalogue_that_is_none_is_told(project: Project, text: str, error: str) -> None:

@@ -97,7 +97,7 @@ class Platform(pulumi.ComponentResource):
                 backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.POSTGRES),
                 protect=settings.protect,
-                wait=settings.wait_for_operators,
+                wait=DataSystem.POSTGRES in settings.wait_for_operators,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )

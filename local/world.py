@@ -35,10 +35,14 @@ from local.toolchain import build
 from local.toolchain.build import Say
 from stacks.loader import NAMESPACE
 from stacks.settings import Settings
+from stacks.systems import DataSystem
 
 PROJECT = Path(__file__).parent.parent
 
 REAL, SIMULATED = "real", "simulated"
+
+OPERATED = (DataSystem.POSTGRES,)
+"""Data systems whose operators run on real nodes here, and report them as ready."""
 
 
 def root() -> Path:
@@ -136,10 +140,13 @@ class World:
             stages = build.stage_files(say)
             nodes = cluster.simulated(self.cluster, topology, programs, stages)
             cluster.ensure(self.cluster, nodes, programs, definitions)
-            config: dict[str, object] = {f"{NAMESPACE}:wait_for_operators": False}
+            config: dict[str, object] = {f"{NAMESPACE}:wait_for_operators": []}
         else:
             replaced = self._start_real(topology, wanted, programs, definitions, say)
-            config = {f"{NAMESPACE}:images": replaced}
+            config = {
+                f"{NAMESPACE}:images": replaced,
+                f"{NAMESPACE}:wait_for_operators": list(OPERATED),
+            }
         endpoint = aws.ensure(self.aws)
         environment = {**endpoint.environment(), "KUBECONFIG": str(self.cluster.kubeconfig)}
         return Access(environment, config)

@@ -7,6 +7,7 @@ and a function `against`, which judges them against the system's objective.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 
 class DataSystem(StrEnum):
@@ -17,3 +18,7 @@ class DataSystem(StrEnum):
     MONGODB = "mongodb"
     NEO4J = "neo4j"
     KAFKA = "kafka"
+
+
+OperatedSystem = Literal[DataSystem.POSTGRES, DataSystem.MONGODB, DataSystem.KAFKA]
+"""A data system that an operator runs, and reports as ready."""

@@ -101,6 +101,8 @@ class Fault:
     inside: bool = False
     """Whether the client is on the leader's node, and so on its side of a cut: the place from
     which a leader that does not know that it is one no more would still be believed."""
+    with_operator: bool = False
+    """Whether the leader stands beside the leader of its operator, so that one fault takes both."""
     weakened: bool = False
     """Whether the store runs with settings that are known to be dangerous. What is expected then
     is that the drill can tell."""
@@ -220,6 +222,15 @@ _POSTGRES_NODE = Fault(
     _kill_node,
     _start_node,
 )
+_POSTGRES_OPERATOR = Fault(
+    "postgres-operator-node",
+    "postgres",
+    "all processes of the node killed on which both the primary and the operator lead",
+    60,
+    _kill_node,
+    _start_node,
+    with_operator=True,
+)
 _POSTGRES_CUT = Fault(
     "postgres-cut",
     "postgres",
@@ -308,6 +319,7 @@ FAULTS = (
     _POSTGRES_PROCESS,
     _POSTGRES_CONTAINER,
     _POSTGRES_NODE,
+    _POSTGRES_OPERATOR,
     _POSTGRES_CUT,
     _POSTGRES_CUT_INSIDE,
     _POSTGRES_ZONE,

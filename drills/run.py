@@ -54,6 +54,8 @@ def drill(stage: Stage, fault: Fault, times: int) -> list[Run]:
     runs = []
     with stage.store.weakened() if fault.weakened else nullcontext():
         for number in range(1, times + 1):
+            if fault.with_operator:
+                stage.store.lead_beside_operator()
             if whole_since(stage.store, WHOLE_SECONDS) is None:
                 raise LocalError(f"{fault.name} {number}: the store is not whole, nothing was done")
             run = _repetition(stage, fault)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from components.postgres import OPERATOR_NAMESPACE
 from drills.faults import Pod
 from drills.kube import Kube
 from local.errors import LocalError
 
+_OPERATOR_LEASE = "db9c8771.cnpg.io"
+_SWITCHOVER_SECONDS = 180.0
 _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 
 
@@ -42,6 +46,13 @@ class Store(Protocol):
 
     def restart(self) -> None:
         """Ask for a rolling restart of everything."""
+
+    def lead_beside_operator(self) -> None:
+        """Have the leader move to the node where its operator leads, if it has an operator.
+
+        Raises:
+            LocalError: if it is not there in time.
+        """
 
     def weakened(self) -> AbstractContextManager[None]:
         """Run with dangerous settings for as long as the context lasts."""
@@ -93,6 +104,24 @@ class Postgres:
         for found in self.kube.api.items(f"{deployments}?labelSelector={labels}"):
             path = f"{deployments}/{found['metadata']['name']}"
             self.kube.api.merge(path, {"spec": {"template": stamp}})
+
+    def lead_beside_operator(self) -> None:
+        """Switch over to the instance there; every node of a zone has one."""
+        leases = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases"
+        holder = self.kube.api.get(f"{leases}/{_OPERATOR_LEASE}")["spec"]["holderIdentity"]
+        node = self.kube.pod(OPERATOR_NAMESPACE, holder.split("_")[0]).node
+        instances = self.kube.ready_pods(
+            self.namespace, f"cnpg.io/cluster={self.name},cnpg.io/podRole=instance"
+        )
+        target = next((pod.name for pod in instances if pod.node == node), None)
+        if target is None:
+            raise LocalError(f"no instance of {self.name} is ready on {node}, where {holder} leads")
+        deadline = time.monotonic() + _SWITCHOVER_SECONDS
+        while self.leader().name != target:
+            if time.monotonic() > deadline:
+                raise LocalError(f"{target} did not lead within {_SWITCHOVER_SECONDS:.0f} s")
+            self.kube.api.merge(f"{self._path}/status", {"status": {"targetPrimary": target}})
+            time.sleep(1)
 
     @contextmanager
     def weakened(self) -> Iterator[None]:
@@ -157,6 +186,9 @@ class Redis:
         stamp = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: now}}}}}
         for name in (self.name, f"{self.name}-sentinel"):
             self.kube.api.merge(self._set(name), stamp)
+
+    def lead_beside_operator(self) -> None:
+        """It has none: its Sentinels do all that one would."""
 
     @contextmanager
     def weakened(self) -> Iterator[None]:

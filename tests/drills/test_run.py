@@ -47,6 +47,7 @@ class Scene:
             "kill" not in self.events or ("start" in self.events)
         )
         self.store.weakened = self._weakened
+        self.store.lead_beside_operator.side_effect = lambda: self.events.append("move")
         self.started_on = ""
         monkeypatch.setattr(client, "start", self._start)
         self.stage = Stage(Mock(), self.nodes, self.store, Place("core", "x", "i"), lambda _: None)
@@ -83,7 +84,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-def fault(*, inside: bool = False, weakened: bool = False) -> Fault:
+def fault(*, inside: bool = False, weakened: bool = False, with_operator: bool = False) -> Fault:
     return Fault(
         "test",
         "postgres",
@@ -93,6 +94,7 @@ def fault(*, inside: bool = False, weakened: bool = False) -> Fault:
         lambda site: site.node.start(),
         inside=inside,
         weakened=weakened,
+        with_operator=with_operator,
     )
 
 
@@ -112,6 +114,11 @@ def test_the_client_is_in_another_zone(scene: Scene) -> None:
 def test_a_client_inside_is_on_the_leaders_node(scene: Scene) -> None:
     run.drill(scene.stage, fault(inside=True), 1)
     assert scene.started_on == "a-1"
+
+
+def test_the_leader_moves_to_its_operator_first(scene: Scene) -> None:
+    run.drill(scene.stage, fault(with_operator=True), 1)
+    assert scene.events[:2] == ["move", "load"]
 
 
 def test_dangerous_settings_are_taken_back(scene: Scene) -> None:

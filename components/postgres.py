@@ -20,6 +20,7 @@ from pulumi_random import RandomPassword
 
 from components import connection, metrics, parts
 from components.parts import Client, Endpoint
+from stacks import schedules
 from stacks.systems.postgres import PostgresSettings
 from stacks.values import Objective
 
@@ -100,7 +101,7 @@ every 5 s by default."""
 _ABANDONED = "60s"
 """After so long, a client that died inside a transaction loses its locks."""
 
-_HOUR, _DAY = 3600, 86_400
+_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class Postgres(pulumi.ComponentResource):
                 api_version="postgresql.cnpg.io/v1",
                 kind="ScheduledBackup",
                 metadata=_metadata(f"{name}-{kind}", args, "backup"),
-                spec={"schedule": schedule(args.settings.backup_every, _MINUTES[kind]), **spec},
+                spec={"schedule": _schedule(args.settings.backup_every, kind), **spec},
                 opts=inside,
             )
         metrics.pod_monitor(
@@ -311,27 +312,9 @@ _MINUTES = {"base": 0, "snapshot": 30}
 """Past the hour: base backups and snapshots do not load the same standby at the same time."""
 
 
-def schedule(every: int, minute: int) -> str:
-    """Write the six-field cron schedule (the first field is seconds) for an interval.
-
-    Args:
-        every: seconds; a divisor of a day in whole hours, or 7 days.
-        minute: past the hour.
-
-    Raises:
-        ValueError: if no schedule keeps that interval exactly.
-    """
-    hours, rest = divmod(every, _HOUR)
-    if every == 7 * _DAY:
-        return f"0 {minute} 0 * * 0"
-    if every == _DAY:
-        return f"0 {minute} 0 * * *"
-    if hours == 0 or rest or _DAY % every:
-        raise ValueError(
-            f"postgres: backup_every is {every}s, but a schedule keeps only whole hours that "
-            "divide a day, or 7 days"
-        )
-    return f"0 {minute} */{hours} * * *"
+def _schedule(every: int, kind: str) -> str:
+    """The operator's schedules have six fields; the first is seconds."""
+    return f"0 {schedules.cron(every, _MINUTES[kind])}"
 
 
 def _metadata(

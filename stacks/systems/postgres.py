@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from stacks import schedules
 from stacks.contradictions import Contradiction, within
 from stacks.fault_domains import ZONES, lost_with_a_zone
 from stacks.values import (
@@ -25,9 +26,6 @@ from stacks.values import (
     Resources,
     Seconds,
 )
-
-BACKUP_HOURS: Final = (1, 2, 3, 4, 6, 8, 12, 24, 7 * 24)
-"""Intervals that a cron schedule keeps exactly, across midnight too."""
 
 _ISOLATION: Final = 30
 """Seconds until CloudNativePG stops a primary that is cut off (its liveness isolation check)."""
@@ -69,13 +67,7 @@ class PostgresSettings(Model):
                 "the primary is no standby of its own",
                 (("instances",),),
             )
-        hours, rest = divmod(self.backup_every, HOUR)
-        if rest or hours not in BACKUP_HOURS:
-            yield Contradiction(
-                ("backup_every",),
-                self.backup_every,
-                "should be one of 1h, 2h, 3h, 4h, 6h, 8h, 12h, 1d or 7d, which a schedule can keep",
-            )
+        yield from schedules.unkept(("backup_every",), self.backup_every)
         if self.retention < self.backup_every:
             yield Contradiction(
                 ("retention",),

@@ -10,7 +10,7 @@ import pytest
 
 from components import parts
 from components.parts import Client
-from components.postgres import Postgres, PostgresArgs, schedule
+from components.postgres import Postgres, PostgresArgs
 from stacks.systems.postgres import PostgresSettings
 from stacks.values import Objective
 from tests.components.conftest import Registry, Secret, registered_by
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 SETTINGS = PostgresSettings()
-HOUR, DAY = 3600, 86_400
+DAY = 86_400
 
 
 def _args(**changes: Any) -> PostgresArgs:
@@ -143,20 +143,6 @@ def test_both_kinds_of_backup_are_scheduled_at_different_times() -> None:
         for r in _postgres().of("ScheduledBackup")
     }
     assert schedules == {"plugin": "0 0 0 * * *", "volumeSnapshot": "0 30 0 * * *"}
-
-
-@pytest.mark.parametrize(
-    ("every", "expected"),
-    [(HOUR, "0 5 */1 * * *"), (6 * HOUR, "0 5 */6 * * *"), (7 * DAY, "0 5 0 * * 0")],
-)
-def test_schedules_have_six_fields(every: int, expected: str) -> None:
-    assert schedule(every, 5) == expected
-
-
-@pytest.mark.parametrize("every", [5 * HOUR, 90 * 60, 2 * DAY, 60])
-def test_an_interval_that_no_schedule_keeps_is_refused(every: int) -> None:
-    with pytest.raises(ValueError, match=f"^postgres: backup_every is {every}s"):
-        schedule(every, 0)
 
 
 def test_snapshots_outlive_their_objects() -> None:

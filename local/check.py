@@ -17,7 +17,7 @@ from local import world
 from local.images import build as images
 from local.nodes import host
 from local.run import build_folder, say
-from local.toolchain import build, packages
+from local.toolchain import build, definitions, packages
 from local.world import PROJECT
 
 WORKERS = 2
@@ -27,7 +27,7 @@ _NOTHING_TO_RUN = pytest.ExitCode.NO_TESTS_COLLECTED
 def test(paths: Sequence[str]) -> int:
     """Build and fetch what the tests need, then run them; return pytest's exit code."""
     build.ensure(list(build.TOOLS), say)
-    build.definition_files(say, every=True)
+    definitions.files(say, every=True)
     redis = packages.ensure_redis(say)
     if not host.lacks(world.root()):
         images.ensure_root("node", say)

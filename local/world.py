@@ -33,6 +33,7 @@ from local.nodes import Topology, host, real, store
 from local.nodes.real import RealNodes, Software
 from local.toolchain import build
 from local.toolchain.build import Say
+from local.toolchain.definitions import files as definition_files
 from stacks.loader import NAMESPACE
 from stacks.settings import Settings
 from stacks.systems import DataSystem
@@ -133,7 +134,7 @@ class World:
         kind = self._choose_kind(say)
         self._kind_file.write_text(kind)
         programs = build.ensure(cluster.PLANE_TOOLS, say)
-        definitions = build.definition_files(say, every=os.environ.get("CRDS") == "all")
+        definitions = definition_files(say, every=os.environ.get("CRDS") == "all")
         aws.start(self.aws)  # gets ready while the cluster does
         topology = Topology(wanted.region, wanted.zones)
         if kind == SIMULATED:

@@ -11,7 +11,7 @@ import pytest
 from local import cluster as clusters
 from local.cluster import Cluster
 from local.nodes import Topology
-from local.toolchain import build
+from local.toolchain import build, definitions
 
 TIERS = {
     "unit": "on nothing but Python",
@@ -38,12 +38,10 @@ def tools() -> dict[str, Path]:
 def cluster(tmp_path_factory: pytest.TempPathFactory, tools: dict[str, Path]) -> Iterator[Cluster]:
     """A control plane with six simulated nodes in three zones, for all tests of one worker."""
     shared = Cluster("tests", tmp_path_factory.mktemp("cluster"))
-    definitions = build.definition_files(print, every=False)
+    found = definitions.files(print, every=False)
     try:
         stages = build.stage_files(print)
-        clusters.ensure(
-            shared, clusters.simulated(shared, TOPOLOGY, tools, stages), tools, definitions
-        )
+        clusters.ensure(shared, clusters.simulated(shared, TOPOLOGY, tools, stages), tools, found)
         yield shared
     finally:
         clusters.stop(shared)

@@ -62,9 +62,7 @@ class Pki:
 
     def ensure(self) -> None:
         """Make what is missing; what is there stays, so that kubeconfigs in use stay valid."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self.authority.exists():
-            self._make_authority()
+        self.ensure_authority()
         server = [
             (_usage(ExtendedKeyUsageOID.SERVER_AUTH), False),
             (_names(_SERVER_NAMES, _SERVER_ADDRESSES), False),
@@ -75,6 +73,28 @@ class Pki:
             self._issue(identity, _name(user, group), _CLIENT)
         if not self.key("service-account").exists():
             self._write_private("service-account", ec.generate_private_key(ec.SECP256R1()))
+
+    def ensure_authority(self) -> None:
+        """Make the authority alone."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.authority.exists():
+            self._make_authority()
+
+    def ensure_member(self, name: str, user: str, hosts: Sequence[str]) -> None:
+        """Make what one of several equals shows, be it server or client of another.
+
+        Args:
+            name: of the files.
+            user: its common name.
+            hosts: the names that it is reached by; none for a client.
+        """
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        extensions: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.ExtendedKeyUsage(purposes), False)
+        ]
+        if hosts:
+            extensions.append((_names(hosts, []), False))
+        self._issue(name, _name(user, ""), extensions)
 
     def ensure_node(self, name: str, address: str) -> None:
         """Make what a node shows: to the API server (`<name>`), and as one (`<name>-serving`)."""

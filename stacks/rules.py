@@ -139,6 +139,13 @@ def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
             f"postgres.archive_timeout and the copy to the other region ({_REPLICATION // 60}m) "
             "add up",
         )
+        yield from within(
+            mongodb.oplog_span(settings.mongodb, objectives.mongodb) + _REPLICATION,
+            objectives.region.rpo,
+            ("objectives", "region", "rpo"),
+            (("mongodb", "oplog_span"), ("backup", "replica_region")),
+            f"mongodb.oplog_span and the copy to the other region ({_REPLICATION // 60}m) add up",
+        )
 
 
 def _backups(settings: model.Settings) -> Iterator[Contradiction]:
@@ -152,6 +159,7 @@ def _backups(settings: model.Settings) -> Iterator[Contradiction]:
             "base backup that is up to postgres.backup_every older",
             (("postgres", "retention"), ("postgres", "backup_every")),
         )
+    yield from mongodb.in_bucket(settings.mongodb, settings.backup.retention)
     if settings.backup.replica_region == settings.region:
         yield Contradiction(
             ("backup", "replica_region"),

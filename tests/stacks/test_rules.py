@@ -56,6 +56,66 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "postgres.synchronous",
         "is 3; it should be from 1 to 2 with 5 instances",
     ),
+    "even members": (
+        {"mongodb": {"members": 4}},
+        "mongodb.members",
+        "is 4; it should be odd, such as 3 or 5",
+    ),
+    "more members than can vote": (
+        {"mongodb": {"members": 9}},
+        "mongodb.members",
+        "is 9; it should be",
+    ),
+    "members without a majority to spare": (
+        {"protect": False, "mongodb": {"members": 1}},
+        "mongodb.members",
+        "is 1; it should be",
+    ),
+    "oplog archived too rarely": (
+        {"mongodb": {"oplog_span": "6m"}},
+        "objectives.mongodb.rpo",
+        "is 5m; it should be at least 360s",
+    ),
+    "an RPO below what an oplog span can be": (
+        {"objectives": {"mongodb": {"rpo": "30s"}}},
+        "objectives.mongodb.rpo",
+        'is "30s"; it should be at least 60s',
+    ),
+    "election longer than the objective": (
+        {"objectives": {"mongodb": {"rto": "29s"}}},
+        "objectives.mongodb.rto",
+        'is "29s"; it should be at least 30s',
+    ),
+    "oplog and copy add up": (
+        {
+            "backup": {"replica_region": "us-west-2"},
+            "mongodb": {"oplog_span": "5m"},
+            "objectives": {"region": {"rpo": "19m"}},
+            "postgres": {"archive_timeout": "1m"},
+        },
+        "objectives.region.rpo",
+        "should be at least 1200s: mongodb.oplog_span",
+    ),
+    "incremental backups that no schedule keeps": (
+        {"mongodb": {"incremental_every": "5h"}},
+        "mongodb.incremental_every",
+        'is "5h"; it should be one of 1h, 2h, 3h,',
+    ),
+    "incremental backups as rare as full ones": (
+        {"mongodb": {"incremental_every": "1d", "base_every": "1d"}},
+        "mongodb.incremental_every",
+        "it should be shorter than base_every",
+    ),
+    "mongodb's retention shorter than its interval": (
+        {"mongodb": {"retention": "6d"}},
+        "mongodb.retention",
+        "it should not be shorter than base_every",
+    ),
+    "bucket forgets before mongodb": (
+        {"backup": {"retention": "34d"}},
+        "backup.retention",
+        "it should be at least 35d: the oldest restore (mongodb.retention)",
+    ),
     "even sentinels": (
         {"redis": {"sentinels": 4, "quorum": 3}},
         "redis.sentinels",
@@ -87,7 +147,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         'is "40d"; it should not be longer than retention',
     ),
     "bucket forgets before postgres": (
-        {"backup": {"retention": "30d"}},
+        {"backup": {"retention": "30d"}, "mongodb": {"retention": "21d"}},
         "backup.retention",
         'is "30d"; it should be at least 31d',
     ),

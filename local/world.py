@@ -42,7 +42,7 @@ PROJECT = Path(__file__).parent.parent
 
 REAL, SIMULATED = "real", "simulated"
 
-OPERATED = (DataSystem.POSTGRES,)
+OPERATED = (DataSystem.POSTGRES, DataSystem.KAFKA)
 """Data systems whose operators run on real nodes here, and report them as ready."""
 
 

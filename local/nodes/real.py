@@ -34,8 +34,9 @@ CLUSTER_DNS = "10.96.0.10"
 CORES = 16
 """That each node says it has, whatever this machine has: what stacks declare for a cloud's nodes is
 scheduled. Beyond the real cores Pods share, each by its request."""
-CONTROLLERS = {"volumes": "local.volumes", "walls": "local.walls"}
-"""What a cloud's control plane does for its nodes: disks, and the walls between Pods."""
+CONTROLLERS = {"volumes": "local.volumes", "walls": "local.walls", "strimzi": "local.strimzi"}
+"""What a cloud's control plane does for its nodes: disks, and the walls between Pods; and a
+stand-in for an operator whose image cannot be had."""
 
 _INIT = Path(__file__).parent / "init.sh"
 _PROJECT = Path(__file__).parent.parent.parent

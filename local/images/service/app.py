@@ -1,7 +1,8 @@
 """Stand-in for every service of the catalogue: real connections, real time limits, faults at will.
 
 It learns from its environment whom it calls and which data it uses, as a real service would. Each
-`GET /` is one unit of work: it calls every service, uses Redis, then writes a row to PostgreSQL.
+`GET /` is one unit of work: it calls every service, uses Redis, writes to its topics in Kafka, then
+writes a row to PostgreSQL. Topics that it consumes are read all the while.
 
     GET    /                 200 done, 503 a dependency failed, 504 the deadline has passed
     GET    /health/startup, /health/ready, /health/live
@@ -42,6 +43,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+import events  # type: ignore[import-not-found]  # beside this file in the image
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
@@ -337,6 +340,8 @@ def dependencies(environment: Mapping[str, str]) -> dict[str, Callable[[Work], N
     if sentinels := environment.get("REDIS_SENTINELS"):
         master = environment["REDIS_MASTER_NAME"]
         found["redis"] = Redis(sentinels, master, Login(secrets / "redis"), service).use
+    if events.topics(environment, "produces"):
+        found["kafka"] = events.Producer(environment, Login(secrets / "kafka").read, service).use
     if "PGHOST" in environment:
         found["postgres"] = Postgres(Login(secrets / "postgres"), service).use
     return found
@@ -415,6 +420,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._codes: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
+        self._consumed: Counter[str] = Counter()
         self._buckets: Counter[float] = Counter()
         self._seconds = 0.0
         self.in_flight = 0
@@ -443,6 +449,11 @@ class Metrics:
         with self._lock:
             self._errors[dependency] += 1
 
+    def consumed(self, topic: str) -> None:
+        """Count a record that was read."""
+        with self._lock:
+            self._consumed[topic] += 1
+
     def text(self) -> str:
         """Prometheus' text format."""
         with self._lock:
@@ -460,6 +471,11 @@ class Metrics:
                     *(
                         f'dependency_errors_total{{dependency="{name}"}} {count}'
                         for name, count in sorted(self._errors.items())
+                    ),
+                    "# TYPE consumed_total counter",
+                    *(
+                        f'consumed_total{{topic="{topic}"}} {count}'
+                        for topic, count in sorted(self._consumed.items())
                     ),
                     "# TYPE in_flight gauge",
                     f"in_flight {self.in_flight}\n",
@@ -675,7 +691,11 @@ def main() -> int:
         faults_allowed=environment.get("FAULTS", "on") == "on",
     )
     server = Server(int(environment.get("PORT", "8080")), application)
-    for task in (application.loop, server.serve_forever):
+    tasks = [application.loop, server.serve_forever]
+    if events.topics(environment, "consumes"):
+        login = Login(secrets_folder(environment) / "kafka").read
+        tasks.append(lambda: events.consume(environment, login, application.metrics.consumed))
+    for task in tasks:
         threading.Thread(target=task, daemon=True).start()
     signal.sigwait(signals)
     done = stop(server, float(environment.get("SHUTDOWN_SECONDS", "25")))

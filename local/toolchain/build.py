@@ -98,6 +98,12 @@ TOOLS: dict[str, Tool] = {
             "github.com/cloudnative-pg/plugin-barman-cloud/cmd/manager",
             "0.14.0",
         ),
+        Tool(
+            "psmdb-manager",
+            "psmdb",
+            "github.com/percona/percona-server-mongodb-operator/cmd/manager",
+            "1.22.0",
+        ),
         Tool("metrics-server", "metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", "0.8.0"),
         Tool(
             "redis_exporter",
@@ -121,6 +127,7 @@ USED_DEFINITIONS: dict[str, tuple[str, ...]] = {
     "github.com/cloudnative-pg/cloudnative-pg": ("config/crd/bases/*.yaml",),
     "github.com/cloudnative-pg/plugin-barman-cloud": ("config/crd/bases/*.yaml",),
     "github.com/kubernetes-csi/external-snapshotter/client/v8": ("config/crd/snapshot.*.yaml",),
+    "github.com/percona/percona-server-mongodb-operator": ("config/crd/bases/*.yaml",),
     "github.com/prometheus-operator/prometheus-operator": (
         "example/prometheus-operator-crd/*_podmonitors.yaml",
         "example/prometheus-operator-crd/*_servicemonitors.yaml",
@@ -132,7 +139,6 @@ USED_DEFINITIONS: dict[str, tuple[str, ...]] = {
 OTHER_DEFINITIONS: dict[str, tuple[str, ...]] = {
     "github.com/kedacore/keda/v2": ("config/crd/bases/*.yaml",),
     "github.com/open-feature/open-feature-operator": ("config/crd/bases/*.yaml",),
-    "github.com/percona/percona-server-mongodb-operator": ("config/crd/bases/*.yaml",),
     "github.com/prometheus-operator/prometheus-operator": (
         "example/prometheus-operator-crd/*.yaml",
     ),

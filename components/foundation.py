@@ -19,6 +19,7 @@ from pulumi_kubernetes.storage.v1 import StorageClass
 
 from components import parts
 from stacks.settings import Settings, Tier
+from stacks.systems.kafka import KafkaSettings
 from stacks.values import Resources
 
 AREAS = (parts.DATA, Tier.CORE, Tier.STANDARD, Tier.BEST_EFFORT)
@@ -44,6 +45,10 @@ _DATA_HEADROOM = 2
 
 _HELPERS_PER_INSTANCE = 2
 """Small Pods that come with a data server: poolers, jobs that join or back up an instance."""
+
+_KAFKA_HELPERS, _KAFKA_HELPER = 5, Resources(cpu="500m", memory="1Gi")
+"""Strimzi's Pods beside the servers: topics and users, Cruise Control, exporter, two MirrorMakers;
+the size is that of the largest."""
 
 _DATA_EPHEMERAL = "2Gi"
 """Default for data servers: they write logs and temporary files, and eviction is a failover."""
@@ -252,18 +257,32 @@ def _capacity(settings: Settings, area: Tier | str) -> dict[str, str]:
         "requests.cpu": parts.cpu(sum(d.pods * parts.millicores(d.resources.cpu) for d in demands)),
         "requests.memory": memory,
         "limits.memory": memory,
-        # State lives with the data, and traffic enters through the mesh's gateway alone.
+        # State lives with the data, and traffic enters through the mesh's gateway alone: but for
+        # the mirror of another region, which reaches every broker of Kafka by itself.
         "requests.storage": parts.size(sum(d.pods * d.volume_bytes for d in demands)),
         "persistentvolumeclaims": str(sum(d.pods * d.volumes for d in demands)),
-        "services.loadbalancers": "0",
+        "services.loadbalancers": str(_load_balancers(settings) if data else 0),
         "services.nodeports": "0",
     }
+
+
+def _load_balancers(settings: Settings) -> int:
+    return 0 if settings.kafka.host is None else settings.kafka.brokers + 1
 
 
 def _service_demands(settings: Settings, area: Tier | str) -> Iterable[_Demand]:
     for service in settings.services.values():
         if service.tier == area:
             yield _Demand(service.replicas.max, service.resources)
+
+
+def _kafka_demands(kafka: KafkaSettings) -> Iterable[_Demand]:
+    for servers, resources, storage in (
+        (kafka.brokers, kafka.resources, kafka.storage),
+        (kafka.controllers, kafka.controller_resources, kafka.controller_storage),
+    ):
+        yield _Demand(servers, resources, parts.size_in_bytes(storage), volumes=1)
+    yield _Demand(_KAFKA_HELPERS, _KAFKA_HELPER)
 
 
 def _data_demands(settings: Settings) -> Iterable[_Demand]:
@@ -284,5 +303,6 @@ def _data_demands(settings: Settings) -> Iterable[_Demand]:
     )
     small = Resources()
     yield _Demand(redis.sentinels, small, parts.size_in_bytes("1Gi"), volumes=1)
+    yield from _kafka_demands(settings.kafka)
     servers = postgres.instances + redis.replicas + redis.sentinels
     yield _Demand(servers * _HELPERS_PER_INSTANCE, small)

@@ -22,15 +22,20 @@ def reader() -> parts.Object:
 
 
 def pod_monitor(
-    resource: str, metadata: parts.Object, selector: parts.Object, opts: pulumi.ResourceOptions
+    resource: str,
+    metadata: parts.Object,
+    selector: parts.Object,
+    opts: pulumi.ResourceOptions,
+    port: str = PORT,
 ) -> None:
-    """Have the port `PORT` of the selected Pods scraped.
+    """Have a port of the selected Pods scraped.
 
     Args:
         resource: name of the resource in the stack.
         metadata: of the PodMonitor; the Pods are in its namespace.
         selector: a label selector.
         opts: options of the resource.
+        port: its name, where an operator has chosen another.
     """
     CustomResource(
         resource,
@@ -39,7 +44,7 @@ def pod_monitor(
         metadata=metadata,
         spec={
             "selector": selector,
-            "podMetricsEndpoints": [{"port": PORT, "interval": _INTERVAL}],
+            "podMetricsEndpoints": [{"port": port, "interval": _INTERVAL}],
         },
         opts=opts,
     )

@@ -12,16 +12,17 @@ import pulumi
 from components import parts
 from components.backup import Backup, BackupArgs
 from components.foundation import Foundation, FoundationArgs
+from components.kafka import Kafka, KafkaArgs, User
 from components.parts import Client, Endpoint
 from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
 from components.service import DataAccess, Service, ServiceArgs
-from stacks.settings import Settings
+from stacks.settings import Role, Settings
 from stacks.systems import DataSystem
 
-Store = Postgres | Redis
-"""A component whose data services use; each tells `endpoint`, `endpoints`, `environment` and
-`secret_name`."""
+Store = Postgres | Redis | Kafka
+"""A component whose data services use; each tells its `endpoint`, and the way in: `access` of each
+service, or `endpoints`, `environment` and `secret_name` that all of them share."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Platform(pulumi.ComponentResource):
         stores: dict[DataSystem, Store] = {
             DataSystem.POSTGRES: self._postgres(settings, foundation, backup),
             DataSystem.REDIS: self._redis(settings, foundation),
+            DataSystem.KAFKA: self._kafka(settings, foundation),
         }
         services = {
             service: self._service(settings, service, foundation, stores)
@@ -117,6 +119,29 @@ class Platform(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
         )
 
+    def _kafka(self, settings: Settings, foundation: Foundation) -> Kafka:
+        return Kafka(
+            DataSystem.KAFKA,
+            KafkaArgs(
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                settings=settings.kafka,
+                topics=settings.topics,
+                zones=settings.zones,
+                priority_class=parts.priority_class(settings.prefix, parts.DATA),
+                storage_class=foundation.storage_class,
+                users=tuple(
+                    User(_client(settings, service), entry.produces, entry.consumes)
+                    for service, entry in settings.services.items()
+                    if DataSystem.KAFKA in entry.uses
+                ),
+                standby=settings.role is Role.STANDBY,
+                region_rpo=settings.objectives.region.rpo,
+                protect=settings.protect,
+                wait=DataSystem.KAFKA in settings.wait_for_operators,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
+        )
+
     def _service(
         self,
         settings: Settings,
@@ -137,10 +162,7 @@ class Platform(pulumi.ComponentResource):
                 namespace=parts.namespace(settings.prefix, entry.tier),
                 priority_class=parts.priority_class(settings.prefix, entry.tier),
                 calls={called: _endpoint(settings, called) for called in entry.calls},
-                uses={
-                    system: DataAccess(store.endpoints, store.environment, store.secret_name)
-                    for system, store in used.items()
-                },
+                uses={system: _access(store, service) for system, store in used.items()},
                 callers=tuple(
                     _client(settings, caller)
                     for caller, other in settings.services.items()
@@ -149,6 +171,13 @@ class Platform(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, *used.values()]),
         )
+
+
+def _access(store: Store, service: str) -> DataAccess:
+    """The way into a store, which may be each service's own."""
+    if isinstance(store, Kafka):
+        return store.access[service]
+    return DataAccess(store.endpoints, store.environment, store.secret_name)
 
 
 def _client(settings: Settings, service: str) -> Client:

@@ -9,6 +9,7 @@ import pytest
 from components import parts
 from components.foundation import Foundation, FoundationArgs
 from stacks.settings import Settings
+from stacks.systems.kafka import KafkaSettings
 from tests.components.conftest import Registry, registered_by
 
 pytestmark = pytest.mark.unit
@@ -126,8 +127,17 @@ def test_services_may_keep_no_volumes(foundation: Registry) -> None:
 
 def test_restored_copy_of_the_data_fits_beside_the_original(foundation: Registry) -> None:
     hard = _specs(foundation, "ResourceQuota", "capacity")["sim-data"]["hard"]
-    # Twice: 3 x (100 + 20) Gi of PostgreSQL, 3 x 10 Gi of Redis, 3 x 1 Gi of Sentinels.
-    assert hard["requests.storage"] == "786Gi"
+    # Twice: 3 x (100 + 20) Gi of PostgreSQL, 3 x 10 Gi of Redis, 3 x 1 Gi of Sentinels, and of
+    # Kafka 3 x 100 Gi of brokers and 3 x 10 Gi of controllers.
+    assert hard["requests.storage"] == "1446Gi"
+
+
+def test_only_a_kafka_that_is_mirrored_has_load_balancers(settings: Settings) -> None:
+    mirrored = KafkaSettings(host="kafka.example.com", brokers=4)
+    quotas = _specs(_foundation(settings, kafka=mirrored), "ResourceQuota", "capacity")
+    allowed = {name: spec["hard"]["services.loadbalancers"] for name, spec in quotas.items()}
+    # One for each broker, and one that leads to any of them.
+    assert allowed == {**dict.fromkeys(NAMESPACES, "0"), "sim-data": "5"}
 
 
 def test_every_container_has_defaults_that_the_quota_counts(foundation: Registry) -> None:

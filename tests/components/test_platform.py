@@ -57,7 +57,7 @@ def test_it_consists_of_foundation_backup_data_and_every_service(
 ) -> None:
     platform_, *rest = _components(platform).values()
     parts_of_it = {resource.name for resource in rest if resource.parent == platform_.urn}
-    expected = {"sim-foundation", "sim-backup", "postgres", "redis", *catalogue.services}
+    expected = {"sim-foundation", "sim-backup", "postgres", "redis", "kafka", *catalogue.services}
     assert parts_of_it == expected
 
 
@@ -159,6 +159,39 @@ def test_every_mounted_secret_exists_in_the_namespace_of_the_pod(platform: Regis
     assert mounted <= secrets
 
 
+@pytest.fixture(scope="module")
+def with_topic(catalogue: Settings) -> Registry:
+    """The platform with a topic that goes from the engine to the replay."""
+    given = catalogue.model_dump(mode="json")
+    given["topics"] = {"moves": {"key": "game"}}
+    given["services"]["engine"] |= {"uses": ["kafka"], "produces": ["moves"]}
+    given["services"]["replay"] |= {"uses": ["kafka"], "consumes": ["moves"]}
+    return _platform(Settings.model_validate(given))
+
+
+def test_topics_and_who_may_use_them_follow_from_the_catalogue(with_topic: Registry) -> None:
+    assert with_topic.one("KafkaTopic", "moves").inputs["metadata"]["namespace"] == DATA
+    users = {r.inputs["metadata"]["name"] for r in with_topic.of("KafkaUser")}
+    assert users == {"engine", "replay"}
+
+
+def test_each_service_signs_in_to_kafka_as_itself(with_topic: Registry) -> None:
+    for service, topics in (("engine", "KAFKA_PRODUCES"), ("replay", "KAFKA_CONSUMES")):
+        spec = with_topic.one("Deployment", service).inputs["spec"]["template"]["spec"]
+        assert {"kafka": f"kafka-{service}-client"} == {
+            volume["name"]: volume["secret"]["secretName"]
+            for volume in spec["volumes"]
+            if "secret" in volume
+        }
+        assert _environment(with_topic, service)[topics] == "moves"
+
+
+def test_a_user_of_kafka_may_reach_its_brokers(with_topic: Registry) -> None:
+    policy = _object(with_topic, "NetworkPolicy", "replay", "sim-standard").inputs["spec"]
+    brokers = parts.peer(DATA, parts.selector("kafka"))
+    assert {"to": [brokers], "ports": parts.ports(9093)} in policy["egress"]
+
+
 def test_services_wait_for_the_data_they_use(platform: Registry) -> None:
     components = _components(platform)
     stateful = {r.urn for r in platform.of("StatefulSet")}
@@ -180,6 +213,7 @@ def test_outputs_are_flat(platform: Registry) -> None:
         "backup_bucket",
         "endpoint_postgres",
         "endpoint_redis",
+        "endpoint_kafka",
         "endpoint_gateway",
         "endpoint_engine",
         "endpoint_replay",

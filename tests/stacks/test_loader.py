@@ -43,11 +43,14 @@ def test_the_games_run_on_core_services_alone(stack: str) -> None:
 
 def test_dr_mirrors_prod_in_another_region() -> None:
     prod, dr = from_file("prod"), from_file("dr")
-    differs = {"region", "zones", "role", "backup"}
+    differs = {"region", "zones", "role", "backup", "kafka"}
     assert dr.model_dump(exclude=differs) == prod.model_dump(exclude=differs)
     assert (prod.role, dr.role) == (Role.ACTIVE, Role.STANDBY)
     assert (dr.region, prod.region) == (prod.backup.replica_region, dr.backup.replica_region)
     assert dr.backup.retention == prod.backup.retention
+    assert dr.kafka.source == prod.kafka.host
+    ends = {"host", "source"}
+    assert dr.kafka.model_dump(exclude=ends) == prod.kafka.model_dump(exclude=ends)
 
 
 def test_staging_has_the_shape_of_prod() -> None:
@@ -58,6 +61,8 @@ def test_staging_has_the_shape_of_prod() -> None:
             found.postgres.instances,
             found.postgres.synchronous,
             found.redis.model_dump(exclude={"storage", "memory", "cpu"}),
+            found.kafka.model_dump(include={"version", "brokers", "controllers", "min_in_sync"}),
+            found.topics,
             {name: (s.tier, s.calls, s.uses, s.flag) for name, s in found.services.items()},
         )
 

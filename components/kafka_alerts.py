@@ -1,0 +1,162 @@
+"""What is watched of a Kafka cluster, and when a person is called.
+
+Names of metrics are those of Strimzi 1.2's metrics reporter, Kafka Exporter and cluster operator.
+"""
+
+from __future__ import annotations
+
+from components.alerts import Alert, Severity
+
+_DISK_LEFT = 0.2
+"""Share of a volume. A full one stops its broker, and growing it takes minutes to hours."""
+
+_CERTIFICATE_DAYS = 21
+"""Strimzi renews 30 days ahead; later than that, renewal has failed for a week."""
+
+_CONSUMER_MINUTES = 10
+_LAG = 10_000
+_DAY = 86_400
+
+
+def of(name: str, namespace: str, brokers: int, controllers: int) -> list[Alert]:
+    """Every alert of a cluster.
+
+    Args:
+        name: of the cluster.
+        namespace: where it runs.
+        brokers: how many there should be.
+        controllers: how many there should be.
+    """
+    return [
+        *_servers(name, namespace, brokers, controllers),
+        *_partitions(name, namespace),
+        *_consumers(name, namespace),
+        *_slowly(name, namespace),
+    ]
+
+
+def _servers(name: str, namespace: str, brokers: int, controllers: int) -> list[Alert]:
+    def up(role: str) -> str:
+        return (
+            f'(count(up{{namespace="{namespace}",pod=~"{name}-{role}-[0-9]+"}} == 1) or vector(0))'
+        )
+
+    return [
+        Alert(
+            "KafkaBrokerDown",
+            f"{up('broker')} < {brokers}",
+            120,
+            Severity.WARNING,
+            f"{{{{ $value }}}} of {brokers} brokers answer",
+            "kafka.md#broker-down",
+        ),
+        Alert(
+            "KafkaControllersWithoutMajority",
+            f"{up('controller')} < {controllers // 2 + 1}",
+            30,
+            Severity.CRITICAL,
+            f"{{{{ $value }}}} of {controllers} controllers answer: no leader can be elected",
+            "kafka.md#controllers",
+        ),
+        Alert(
+            "KafkaActiveControllers",
+            "sum(kafka_controller_kafkacontroller_activecontrollercount"
+            f'{{namespace="{namespace}",pod=~"{name}-.*"}}) != 1',
+            30,
+            Severity.CRITICAL,
+            "There are {{ $value }} active controllers instead of one",
+            "kafka.md#controllers",
+        ),
+        Alert(
+            "KafkaOfflineLogDirectory",
+            "kafka_log_logmanager_offlinelogdirectorycount"
+            f'{{namespace="{namespace}",pod=~"{name}-.*"}} > 0',
+            30,
+            Severity.CRITICAL,
+            "{{ $labels.pod }} cannot use its volume",
+            "kafka.md#offline-log-directory",
+        ),
+    ]
+
+
+def _partitions(name: str, namespace: str) -> list[Alert]:
+    pods = f'namespace="{namespace}",pod=~"{name}-.*"'
+    return [
+        Alert(
+            "KafkaOfflinePartitions",
+            f"max(kafka_controller_kafkacontroller_offlinepartitionscount{{{pods}}}) > 0",
+            30,
+            Severity.CRITICAL,
+            "{{ $value }} partitions have no leader: nobody reads or writes them",
+            "kafka.md#offline-partitions",
+        ),
+        Alert(
+            "KafkaUnderMinIsr",
+            f"sum(kafka_server_replicamanager_underminisrpartitioncount{{{pods}}}) > 0",
+            30,
+            Severity.CRITICAL,
+            "{{ $value }} partitions have too few copies in sync: they refuse writes",
+            "kafka.md#under-min-isr",
+        ),
+        Alert(
+            "KafkaUnderReplicated",
+            f"sum(kafka_server_replicamanager_underreplicatedpartitions{{{pods}}}) > 0",
+            300,
+            Severity.WARNING,
+            "{{ $value }} partitions lack a copy: the next failure may stop writes",
+            "kafka.md#under-replicated",
+        ),
+    ]
+
+
+def _consumers(name: str, namespace: str) -> list[Alert]:
+    exporter = f'namespace="{namespace}",pod=~"{name}-kafka-exporter-.*"'
+    lag = f"sum by (consumergroup, topic) (kafka_consumergroup_lag{{{exporter}}})"
+    moved = (
+        "sum by (consumergroup, topic) "
+        f"(increase(kafka_consumergroup_current_offset{{{exporter}}}[{_CONSUMER_MINUTES}m]))"
+    )
+    return [
+        Alert(
+            "KafkaConsumerStuck",
+            f"{lag} > 0 and {moved} == 0",
+            300,
+            Severity.WARNING,
+            "{{ $labels.consumergroup }} no longer reads {{ $labels.topic }}",
+            "kafka.md#consumer-lag",
+        ),
+        Alert(
+            "KafkaConsumerLag",
+            f"{lag} > {_LAG}",
+            600,
+            Severity.WARNING,
+            "{{ $labels.consumergroup }} is {{ $value }} records behind in {{ $labels.topic }}",
+            "kafka.md#consumer-lag",
+        ),
+    ]
+
+
+def _slowly(name: str, namespace: str) -> list[Alert]:
+    volumes = f'namespace="{namespace}",persistentvolumeclaim=~"data-0-{name}-.*"'
+    return [
+        Alert(
+            "KafkaDiskFilling",
+            f"kubelet_volume_stats_available_bytes{{{volumes}}} / "
+            f"kubelet_volume_stats_capacity_bytes{{{volumes}}} < {_DISK_LEFT}",
+            300,
+            Severity.CRITICAL,
+            "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
+            "kafka.md#disk",
+        ),
+        Alert(
+            "KafkaCertificateExpires",
+            "strimzi_certificate_expiration_timestamp_ms"
+            f'{{cluster="{name}",resource_namespace="{namespace}"}} / 1000 - time() '
+            f"< {_CERTIFICATE_DAYS * _DAY}",
+            300,
+            Severity.CRITICAL,
+            "The certificate {{ $labels.type }} was not renewed: "
+            "no client or server trusts the others once it has expired",
+            "kafka.md#certificates",
+        ),
+    ]

@@ -153,10 +153,11 @@ class Kafka(pulumi.ComponentResource):
         template = strimzi.resource(
             f"{name}-rebalance",
             "KafkaRebalance",
-            parts.metadata(
+            _metadata(
+                name,
                 f"{name}-rebalance",
-                args.namespace,
-                parts.labels(name, "rebalance"),
+                args,
+                "rebalance",
                 {"strimzi.io/rebalance-template": "true"},
             ),
             {
@@ -274,7 +275,7 @@ class Kafka(pulumi.ComponentResource):
         """Copy the source while the stack stands by, and let a standby copy this cluster."""
         mirror, source = strimzi.mirror_name(name), args.settings.source
         if args.standby and source is not None:
-            self._user(name, mirror, _everything(["All"]), args, cluster)
+            self._user(name, mirror, _mirrors_rights(into=True), args, cluster)
             KafkaMirror(
                 mirror,
                 KafkaMirrorArgs(
@@ -291,8 +292,7 @@ class Kafka(pulumi.ComponentResource):
                 pulumi.ResourceOptions(parent=self, depends_on=[cluster]),
             )
         elif args.settings.host is not None:
-            rights = _everything(["Read", "Describe", "DescribeConfigs"])
-            self._user(name, mirror, rights, args, cluster)
+            self._user(name, mirror, _mirrors_rights(into=False), args, cluster)
 
     def _publish(
         self,
@@ -518,10 +518,15 @@ def _rights(user: User) -> list[parts.Object]:
     ]
 
 
-def _everything(operations: list[str]) -> list[parts.Object]:
-    cluster = {"type": "allow", "resource": {"type": "cluster"}, "operations": ["All"]}
-    anything = [_right(kind, "*", operations) for kind in ("topic", "group")]
-    return [*anything, cluster] if operations == ["All"] else anything
+def _mirrors_rights(*, into: bool) -> list[parts.Object]:
+    """What a mirror may do with every topic and group: read where it copies from, and make and
+    change them where it copies into."""
+    changes = ["Alter", "AlterConfigs", "Create", "Write"] if into else []
+    moves = ["Read"] if into else []
+    return [
+        _right("topic", "*", ["Describe", "DescribeConfigs", "Read", *changes]),
+        _right("group", "*", ["Describe", *moves]),
+    ]
 
 
 def _right(kind: str, name: str, operations: list[str]) -> parts.Object:

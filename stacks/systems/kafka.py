@@ -160,6 +160,8 @@ def protected(settings: KafkaSettings) -> Iterator[Contradiction]:
                 (("protect",),),
             )
     copies, needed = settings.replication_factor, settings.min_in_sync
+    if settings.brokers < ZONES:
+        return
     if copies < ZONES:
         yield Contradiction(
             ("kafka", "replication_factor"),

@@ -146,7 +146,7 @@ class World:
             replaced = self._start_real(topology, wanted, programs, definitions, say)
             config = {
                 f"{NAMESPACE}:images": replaced,
-                f"{NAMESPACE}:wait_for_operators": list(OPERATED),
+                f"{NAMESPACE}:wait_for_operators": [system.value for system in OPERATED],
             }
         endpoint = aws.ensure(self.aws)
         environment = {**endpoint.environment(), "KUBECONFIG": str(self.cluster.kubeconfig)}

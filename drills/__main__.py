@@ -14,7 +14,7 @@ from drills.client import Place
 from drills.faults import FAULTS, Fault, Node
 from drills.kube import Kube
 from drills.run import LOAD, Stage
-from drills.stores import Postgres, Redis, Store
+from drills.stores import Kafka, Postgres, Redis, Store
 from local import world
 from local.errors import LocalError
 from local.nodes import real
@@ -57,6 +57,8 @@ def drill(fault: Fault, stack: str, times: int) -> int:
         kube = Kube(api, kubectl, target.cluster.kubeconfig)
         store = _store(kube, fault, wanted)
         place = _place(kube, fault, wanted)
+        if isinstance(store, Kafka):
+            store.admit(place.namespace, place.workload)
         declared = {"store": store.settings(), "load": list(LOAD), "times": times}
         runs = run.drill(Stage(kube, nodes, store, place, say), fault, times)
     result = report.write(build_folder() / "drills", fault, runs, declared)
@@ -68,7 +70,11 @@ def drill(fault: Fault, stack: str, times: int) -> int:
 
 
 def _store(kube: Kube, fault: Fault, wanted: Settings) -> Store:
-    kinds: dict[str, type[Postgres] | type[Redis]] = {"postgres": Postgres, "redis": Redis}
+    kinds: dict[str, type[Postgres] | type[Redis] | type[Kafka]] = {
+        "postgres": Postgres,
+        "redis": Redis,
+        "kafka": Kafka,
+    }
     return kinds[fault.store](kube, parts.namespace(wanted.prefix, parts.DATA), fault.store)
 
 

@@ -167,6 +167,8 @@ def _login(connection: str) -> list[Mapping[str, Any]]:
         "PGPASSWORD": "password",
         "REDIS_USERNAME": "username",
         "REDIS_PASSWORD": "password",
+        "KAFKA_USERNAME": "username",
+        "KAFKA_PASSWORD": "password",
     }
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": connection, "key": key}}}

@@ -89,7 +89,7 @@ class Fault:
 
     name: str
     store: str
-    """`postgres` or `redis`."""
+    """`postgres`, `redis` or `kafka`."""
     text: str
     goal: float | None
     """Seconds without writes, at most, in every repetition; None: not what this drill is about."""
@@ -161,6 +161,8 @@ _INSTANCE_MANAGER = r"^\S*manager instance run"
 """Process 1 of the container; the kernel kills the rest of the container with it."""
 
 _REDIS = r"^(\S*/)?redis-server"
+
+_KAFKA = r"^(\S*/)?java .* kafka\.Kafka "
 
 
 def _kill(match: str) -> Step:
@@ -300,6 +302,42 @@ _REDIS_ROLLING = Fault(
 )
 
 
+_KAFKA_PROCESS = Fault(
+    "kafka-process",
+    "kafka",
+    "SIGKILL of the leading broker's JVM",
+    8,
+    _kill(_KAFKA),
+)
+_KAFKA_NODE = Fault(
+    "kafka-node",
+    "kafka",
+    "all processes of the leading broker's node killed",
+    15,
+    _kill_node,
+    _start_node,
+)
+_KAFKA_CUT = Fault(
+    "kafka-cut",
+    "kafka",
+    "the leading broker's node cut off, but alive",
+    15,
+    _cut_node,
+    _heal_node,
+)
+_KAFKA_ZONE = Fault(
+    "kafka-zone",
+    "kafka",
+    "every node of the leading broker's zone killed",
+    15,
+    _kill_zone,
+    _start_zone,
+)
+_KAFKA_ROLLING = Fault(
+    "kafka-rolling", "kafka", "rolling restart of every broker and controller", 8, _restart
+)
+
+
 def _weakened(fault: Fault, suffix: str, text: str) -> Fault:
     """The same fault where the store runs with dangerous settings."""
     return replace(
@@ -329,6 +367,11 @@ FAULTS = (
     _REDIS_CUT_INSIDE,
     _REDIS_ZONE,
     _REDIS_ROLLING,
+    _KAFKA_PROCESS,
+    _KAFKA_NODE,
+    _KAFKA_CUT,
+    _KAFKA_ZONE,
+    _KAFKA_ROLLING,
     _weakened(_POSTGRES_CONTAINER, *_ASYNCHRONOUS),
     _weakened(_POSTGRES_NODE, *_ASYNCHRONOUS),
     _weakened(_POSTGRES_CUT_INSIDE, *_ASYNCHRONOUS),

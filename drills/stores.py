@@ -1,7 +1,10 @@
-"""The two stores that are drilled: who leads, whether they are whole, how to weaken and restart."""
+"""The stores that are drilled: who leads, whether they are whole, how to weaken and restart."""
 
 from __future__ import annotations
 
+import base64
+import json
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -222,6 +225,165 @@ class Redis:
     def _ask(self, pod: Pod, script: str) -> str:
         """Run shell that may use the component's own `ask`."""
         return self.kube.execute(pod, "redis", ["sh", "-c", f'. "$REDIS_CONFIG/lib.sh"; {script}'])
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """A Kafka cluster, through a topic and a user of the drills' own.
+
+    Servers are asked by the Python of their local image, with the certificate that the stand-in for
+    Strimzi (local/strimzi) gives each of them.
+    """
+
+    kube: Kube
+    namespace: str
+    name: str
+    client: str = "drills.load.kafka"
+    connection: str = "kafka-drill-client"
+
+    def admit(self, namespace: str, service: str) -> None:
+        """Make topic and user, and tell a client of this service's kind how it gets in.
+
+        Raises:
+            LocalError: if they are not ready in time.
+        """
+        login = {"username": _text("drill"), "password": _text(secrets.token_urlsafe(24))}
+        for path, body in self._entities(login["password"]):
+            self.kube.api.apply(path, body, _MANAGER)
+        core = f"/api/v1/namespaces/{namespace}"
+        known = self.kube.api.get(f"{core}/configmaps/{self.name}-{service}-client")["data"]
+        body = {"apiVersion": "v1", "metadata": {"name": self.connection, "namespace": namespace}}
+        told = {**body, "kind": "ConfigMap", "data": {**known, "KAFKA_TOPIC": _TOPIC}}
+        self.kube.api.apply(f"{core}/configmaps/{self.connection}", told, _MANAGER)
+        secret = {**body, "kind": "Secret", "data": login}
+        self.kube.api.apply(f"{core}/secrets/{self.connection}", secret, _MANAGER)
+        deadline = time.monotonic() + _ADMISSION_SECONDS
+        while not (self._made("kafkatopics") and self._made("kafkausers")):
+            if time.monotonic() > deadline:
+                raise LocalError(f"topic and user {_TOPIC} are not ready: nobody operates Kafka")
+            time.sleep(1)
+
+    def leader(self) -> Pod:
+        """The broker that leads the drills' partition."""
+        leader, _, _ = self._partitions()[_TOPIC][0]
+        if leader < 0:
+            raise LocalError(f"nobody leads the topic {_TOPIC}")
+        return self.kube.pod(self.namespace, f"{self.name}-broker-{leader}")
+
+    def is_whole(self) -> bool:
+        """Whether all servers are ready, and every copy of every partition is in sync."""
+        sets = self._sets()
+        if any(each["status"].get("readyReplicas") != each["spec"]["replicas"] for each in sets):
+            return False
+        found = [partition for topic in self._partitions().values() for partition in topic]
+        return all(len(in_sync) == len(copies) for _, copies, in_sync in found)
+
+    def restart(self) -> None:
+        """Restart the servers, one by one in each pool."""
+        now = datetime.now(UTC).isoformat()
+        stamp = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: now}}}}}
+        for each in self._sets():
+            self.kube.api.merge(f"{self._sets_path}/{each['metadata']['name']}", stamp)
+
+    def lead_beside_operator(self) -> None:
+        """Its operator has no part in a failover."""
+
+    def weakened(self) -> AbstractContextManager[None]:
+        """Nothing weakens it yet."""
+        raise LocalError("no drill runs Kafka with dangerous settings")
+
+    def settings(self) -> dict[str, Any]:
+        """What is declared of the cluster."""
+        spec: dict[str, Any] = self.kube.api.get(f"{self._path}/kafkas/{self.name}")["spec"]
+        return spec
+
+    @property
+    def _path(self) -> str:
+        return f"/apis/kafka.strimzi.io/v1/namespaces/{self.namespace}"
+
+    @property
+    def _sets_path(self) -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets"
+
+    def _sets(self) -> list[dict[str, Any]]:
+        labels = f"strimzi.io/cluster={self.name}"
+        return self.kube.api.items(f"{self._sets_path}?labelSelector={labels}")
+
+    def _entities(self, password: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        metadata = {
+            "name": _TOPIC,
+            "namespace": self.namespace,
+            "labels": {"strimzi.io/cluster": self.name},
+        }
+        yield (
+            f"/api/v1/namespaces/{self.namespace}/secrets/{_TOPIC}",
+            {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"p": password}},
+        )
+        kafka = {"apiVersion": "kafka.strimzi.io/v1", "metadata": metadata}
+        right = {"resource": {"type": "topic", "name": _TOPIC}, "operations": ["All"]}
+        secret = {"valueFrom": {"secretKeyRef": {"name": _TOPIC, "key": "p"}}}
+        user = {
+            "authentication": {"type": "scram-sha-512", "password": secret},
+            "authorization": {"type": "simple", "acls": [right]},
+        }
+        yield f"{self._path}/kafkausers/{_TOPIC}", {**kafka, "kind": "KafkaUser", "spec": user}
+        topic = {"partitions": 1, "replicas": 3, "config": {"min.insync.replicas": 2}}
+        yield f"{self._path}/kafkatopics/{_TOPIC}", {**kafka, "kind": "KafkaTopic", "spec": topic}
+
+    def _made(self, kind: str) -> bool:
+        found = self.kube.api.get(f"{self._path}/{kind}/{_TOPIC}")
+        status, generation = found.get("status", {}), found["metadata"]["generation"]
+        return status.get("observedGeneration") == generation and any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in status.get("conditions", [])
+        )
+
+    def _partitions(self) -> dict[str, list[tuple[int, list[int], list[int]]]]:
+        """Leader, copies and copies in sync of each partition, by topic.
+
+        Raises:
+            LocalError: if no broker says so.
+        """
+        labels = f"strimzi.io/cluster={self.name},strimzi.io/broker-role=true"
+        problem = LocalError(f"no broker of {self.namespace}/{self.name} is ready")
+        for pod in self.kube.ready_pods(self.namespace, labels):
+            address = f"{pod.name}.{self.name}-kafka-brokers.{pod.namespace}.svc:9091"
+            try:
+                text = self.kube.execute(pod, "kafka", ["python3", "-c", _ASK, address])
+            except LocalError as error:
+                problem = error
+            else:
+                answer: dict[str, list[tuple[int, list[int], list[int]]]] = json.loads(text)
+                return answer
+        raise problem
+
+
+_TOPIC = "drill"
+"""Of the drills: topic, user and Secret of the password."""
+_MANAGER = "drills"
+_ADMISSION_SECONDS = 180.0
+_ASK = """
+import json, os, sys
+from confluent_kafka.admin import AdminClient
+folder = "/etc/kafka-secrets"
+own = f"{folder}/{os.environ['NAME']}.pem"
+admin = AdminClient({
+    "bootstrap.servers": sys.argv[1],
+    "security.protocol": "ssl",
+    "ssl.ca.location": f"{folder}/ca.crt",
+    "ssl.certificate.location": own,
+    "ssl.key.location": own,
+})
+topics = admin.list_topics(timeout=5).topics
+print(json.dumps({
+    name: [(p.leader, p.replicas, p.isrs) for p in topic.partitions.values()]
+    for name, topic in topics.items()
+}))
+"""
+
+
+def _text(clear: str) -> str:
+    return base64.b64encode(clear.encode()).decode()
 
 
 def all_ready(cluster: dict[str, Any]) -> bool:

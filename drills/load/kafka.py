@@ -1,0 +1,172 @@
+"""Load on Kafka: a write is one record, acknowledged once every copy in sync has it.
+
+    python3 -m drills.load.kafka prepare
+    python3 -m drills.load.kafka run --seconds 60
+    python3 -m drills.load.kafka stored
+
+Records go to the one partition of the topic `KAFKA_TOPIC`, keyed by worker. The environment holds
+Kafka's own properties, as the platform publishes them to every client (`KAFKA_ACKS` for `acks`),
+with `KAFKA_USERNAME` and `KAFKA_PASSWORD`.
+
+A producer repeats by itself, under the same number, for as long as `delivery.timeout.ms`; so a
+write that a failover delays is one slow success, and a duplicate would be a broken promise.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka.admin import AdminClient
+
+from drills.load import attempts
+from drills.load.attempts import DEADLINE_SECONDS, FailedError, UnknownError
+
+_OWN = ("topic", "username", "password", "produces", "consumes")
+_CONSUMER_ONLY = ("group.id", "enable.auto.commit", "auto.offset.reset", "isolation.level")
+_PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms")
+_REQUEST_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the brokers are, how to sign in, and the topic of the drill."""
+
+    properties: Mapping[str, str]
+    topic: str
+
+    @classmethod
+    def of_environment(cls) -> Access:
+        """Read it from the variables that the platform gives to every client."""
+        named = {
+            key.removeprefix("KAFKA_").lower().replace("_", "."): value
+            for key, value in os.environ.items()
+            if key.startswith("KAFKA_")
+        }
+        login = {"sasl.username": named["username"], "sasl.password": named["password"]}
+        kept = {key: value for key, value in named.items() if key not in _OWN}
+        return cls({**kept, **login}, named["topic"])
+
+    def producer(self) -> Any:  # noqa: ANN401 (the driver has no types)
+        """Open a producer of one worker's own."""
+        return confluent_kafka.Producer(self._without(_CONSUMER_ONLY))
+
+    def consumer(self) -> Any:  # noqa: ANN401 (the driver has no types)
+        """Open a consumer that commits nothing."""
+        own = {"group.id": "drill", "enable.auto.commit": "false"}
+        return confluent_kafka.Consumer({**self._without(_PRODUCER_ONLY), **own})
+
+    def administrator(self) -> AdminClient:
+        """Open a client that may empty the topic."""
+        return AdminClient(self._without((*_CONSUMER_ONLY, *_PRODUCER_ONLY)))
+
+    def partition(self, offset: int) -> Any:  # noqa: ANN401 (the driver has no types)
+        """A place in the topic."""
+        return confluent_kafka.TopicPartition(self.topic, 0, offset)
+
+    def _without(self, keys: tuple[str, ...]) -> dict[str, str]:
+        return {key: value for key, value in self.properties.items() if key not in keys}
+
+
+class Kafka:
+    """One producer or consumer, which finds the leader of the moment by itself."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._producer: Any = None
+        self._consumer: Any = None
+
+    def write(self, worker: int, sequence: int) -> None:
+        """Send a record, and wait until it is acknowledged or given up."""
+        if self._producer is None:
+            self._producer = self._access.producer()
+        outcomes: list[Any] = []
+        self._producer.produce(
+            self._access.topic,
+            key=str(worker),
+            value=str(sequence),
+            partition=0,
+            on_delivery=lambda error, _: outcomes.append(error),
+        )
+        while not outcomes:
+            self._producer.poll(DEADLINE_SECONDS)
+        if outcomes[0] is not None:
+            raise UnknownError(outcomes[0].name())
+
+    def read(self) -> None:
+        """Read the last record from the leader."""
+        if self._consumer is None:
+            self._consumer = self._access.consumer()
+        self._consumer.assign([self._access.partition(confluent_kafka.OFFSET_TAIL(1))])
+        message = self._consumer.poll(DEADLINE_SECONDS)
+        if message is None:
+            raise FailedError("NoAnswer")
+        if message.error():
+            raise FailedError(message.error().name())
+
+    def close(self) -> None:
+        """Keep the connections: the driver itself drops those that are broken."""
+
+
+def prepare(access: Access) -> None:
+    """Forget what earlier runs stored."""
+    end = access.partition(confluent_kafka.OFFSET_END)
+    for done in access.administrator().delete_records([end]).values():
+        done.result(_REQUEST_SECONDS)
+
+
+def stored(access: Access) -> list[tuple[int, int]]:
+    """Every record of the topic.
+
+    Raises:
+        RuntimeError: if those of one key are not in the order in which they were sent.
+    """
+    consumer = access.consumer()
+    low, high = consumer.get_watermark_offsets(access.partition(0), timeout=_REQUEST_SECONDS)
+    consumer.assign([access.partition(low)])
+    rows: list[tuple[int, int]] = []
+    following = low
+    while following < high:
+        message = consumer.poll(_REQUEST_SECONDS)
+        if message is None or message.error():
+            raise RuntimeError(f"reading stopped at {following} of {high}")
+        rows.append((int(message.key()), int(message.value())))
+        following = message.offset() + 1
+    consumer.close()
+    require_order(rows)
+    return rows
+
+
+def require_order(rows: list[tuple[int, int]]) -> None:
+    """Check the promise of order: the numbers of each key never go back.
+
+    Raises:
+        RuntimeError: naming the first that did.
+    """
+    last: dict[int, int] = defaultdict(lambda: -1)
+    for worker, sequence in rows:
+        if sequence < last[worker]:
+            raise RuntimeError(f"key {worker}: {sequence} follows {last[worker]}")
+        last[worker] = sequence
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command."""
+    given = attempts.parser(__doc__).parse_args(arguments)
+    access = Access.of_environment()
+    if given.command == "prepare":
+        prepare(access)
+        return 0
+    if given.command == "stored":
+        attempts.print_stored(stored(access))
+        return 0
+    return attempts.run(lambda: Kafka(access), attempts.bounds(given), given.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

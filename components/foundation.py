@@ -50,6 +50,9 @@ _KAFKA_HELPERS, _KAFKA_HELPER = 5, Resources(cpu="500m", memory="1Gi")
 """Strimzi's Pods beside the servers: topics and users, Cruise Control, exporter, two MirrorMakers;
 the size is that of the largest."""
 
+_MONGODB_SIDECARS = Resources(cpu="120m", memory="640Mi")
+"""The backup agent and the metrics exporter beside each member."""
+
 _DATA_EPHEMERAL = "2Gi"
 """Default for data servers: they write logs and temporary files, and eviction is a failover."""
 
@@ -303,6 +306,11 @@ def _data_demands(settings: Settings) -> Iterable[_Demand]:
     )
     small = Resources()
     yield _Demand(redis.sentinels, small, parts.size_in_bytes("1Gi"), volumes=1)
+    mongodb = settings.mongodb
+    yield _Demand(
+        mongodb.members, mongodb.resources, parts.size_in_bytes(mongodb.storage), volumes=1
+    )
+    yield _Demand(mongodb.members, _MONGODB_SIDECARS)
     yield from _kafka_demands(settings.kafka)
     servers = postgres.instances + redis.replicas + redis.sentinels
     yield _Demand(servers * _HELPERS_PER_INSTANCE, small)

@@ -13,6 +13,7 @@ from components import parts
 from components.backup import Backup, BackupArgs
 from components.foundation import Foundation, FoundationArgs
 from components.kafka import Kafka, KafkaArgs, User
+from components.mongodb import Mongodb, MongodbArgs
 from components.parts import Client, Endpoint
 from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
@@ -20,7 +21,7 @@ from components.service import DataAccess, Service, ServiceArgs
 from stacks.settings import Role, Settings
 from stacks.systems import DataSystem
 
-Store = Postgres | Redis | Kafka
+Store = Postgres | Redis | Mongodb | Kafka
 """A component whose data services use; each tells its `endpoint`, and the way in: `access` of each
 service, or `endpoints`, `environment` and `secret_name` that all of them share."""
 
@@ -69,6 +70,7 @@ class Platform(pulumi.ComponentResource):
         stores: dict[DataSystem, Store] = {
             DataSystem.POSTGRES: self._postgres(settings, foundation, backup),
             DataSystem.REDIS: self._redis(settings, foundation),
+            DataSystem.MONGODB: self._mongodb(settings, foundation, backup),
             DataSystem.KAFKA: self._kafka(settings, foundation),
         }
         services = {
@@ -117,6 +119,25 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
+        )
+
+    def _mongodb(self, settings: Settings, foundation: Foundation, backup: Backup) -> Mongodb:
+        return Mongodb(
+            DataSystem.MONGODB,
+            MongodbArgs(
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                settings=settings.mongodb,
+                objective=settings.objectives.mongodb,
+                region=settings.region,
+                zones=settings.zones,
+                priority_class=parts.priority_class(settings.prefix, parts.DATA),
+                storage_class=foundation.storage_class,
+                backup_bucket=backup.bucket_name,
+                clients=_users(settings, DataSystem.MONGODB),
+                protect=settings.protect,
+                wait=DataSystem.MONGODB in settings.wait_for_operators,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )
 
     def _kafka(self, settings: Settings, foundation: Foundation) -> Kafka:

@@ -57,7 +57,15 @@ def test_it_consists_of_foundation_backup_data_and_every_service(
 ) -> None:
     platform_, *rest = _components(platform).values()
     parts_of_it = {resource.name for resource in rest if resource.parent == platform_.urn}
-    expected = {"sim-foundation", "sim-backup", "postgres", "redis", "kafka", *catalogue.services}
+    expected = {
+        "sim-foundation",
+        "sim-backup",
+        "postgres",
+        "redis",
+        "mongodb",
+        "kafka",
+        *catalogue.services,
+    }
     assert parts_of_it == expected
 
 
@@ -213,6 +221,7 @@ def test_outputs_are_flat(platform: Registry) -> None:
         "backup_bucket",
         "endpoint_postgres",
         "endpoint_redis",
+        "endpoint_mongodb",
         "endpoint_kafka",
         "endpoint_gateway",
         "endpoint_engine",

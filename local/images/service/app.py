@@ -2,7 +2,8 @@
 
 It learns from its environment whom it calls and which data it uses, as a real service would. Each
 `GET /` is one unit of work: it calls every service, uses Redis, writes to its topics in Kafka, then
-writes a row to PostgreSQL. Topics that it consumes are read all the while.
+writes a row to PostgreSQL. Topics that it consumes are read all the while. MongoDB is left alone
+(`MONGODB_HOSTS` is not read): no server of it can be had on a machine like this one.
 
     GET    /                 200 done, 503 a dependency failed, 504 the deadline has passed
     GET    /health/startup, /health/ready, /health/live

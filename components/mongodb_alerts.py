@@ -1,0 +1,125 @@
+"""What is watched of a MongoDB replica set, and when a person is called.
+
+Names of metrics are those of mongodb_exporter 0.47, in its compatible mode and with its collector
+of Percona Backup for MongoDB.
+"""
+
+from __future__ import annotations
+
+from components.alerts import Alert, Severity
+from stacks.systems.mongodb import MongodbSettings
+
+_LAG_SECONDS = 30
+"""Writes wait for a majority: with two members that lag, each takes so long."""
+
+_DISK_LEFT = 0.2
+"""Share of a volume. A full one stops its member, and growing it takes minutes to hours."""
+
+_LATE = 2
+"""Intervals after which a backup counts as missing: one may be slow, or fail once."""
+
+_PRIMARY = 1
+"""Number of the state PRIMARY."""
+
+
+def of(name: str, namespace: str, settings: MongodbSettings) -> list[Alert]:
+    """Every alert of a replica set.
+
+    Args:
+        name: of the replica set's resource.
+        namespace: where it runs.
+        settings: how many members there should be, and how often backups are taken.
+    """
+    pods = f'namespace="{namespace}",pod=~"{name}-rs0-[0-9]+"'
+    return [
+        *_members(pods, settings.members),
+        *_volumes(namespace, name),
+        *_backups(pods, settings),
+    ]
+
+
+def _members(pods: str, members: int) -> list[Alert]:
+    lag = f'mongodb_mongod_replset_member_replication_lag{{{pods},self="1"}}'
+    return [
+        Alert(
+            "MongodbMemberDown",
+            f"(count(mongodb_up{{{pods}}} == 1) or vector(0)) < {members}",
+            120,
+            Severity.WARNING,
+            f"{{{{ $value }}}} of {members} members answer",
+            "mongodb.md#member-down",
+        ),
+        Alert(
+            "MongodbNoPrimary",
+            f"(count(mongodb_mongod_replset_my_state{{{pods}}} == {_PRIMARY}) or vector(0)) == 0",
+            60,
+            Severity.CRITICAL,
+            "No member is primary: nothing is written",
+            "mongodb.md#no-primary",
+        ),
+        Alert(
+            "MongodbReplicationLag",
+            f"{lag} > {_LAG_SECONDS}",
+            300,
+            Severity.WARNING,
+            "{{ $labels.pod }} is {{ $value }}s behind the primary",
+            "mongodb.md#replication-lag",
+        ),
+    ]
+
+
+def _volumes(namespace: str, name: str) -> list[Alert]:
+    claims = f'{{namespace="{namespace}",persistentvolumeclaim=~"mongod-data-{name}-rs0-[0-9]+"}}'
+    return [
+        Alert(
+            "MongodbVolumeFillingUp",
+            f"kubelet_volume_stats_available_bytes{claims} / "
+            f"kubelet_volume_stats_capacity_bytes{claims} < {_DISK_LEFT}",
+            600,
+            Severity.WARNING,
+            "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
+            "mongodb.md#volume-filling-up",
+        )
+    ]
+
+
+def _backups(pods: str, settings: MongodbSettings) -> list[Alert]:
+    def overdue(kind: str, every: int) -> str:
+        done = f'mongodb_pbm_backup_last_transition_ts{{{pods},status="done",type="{kind}"}}'
+        return f"time() - max({done}) > {_LATE * every}"
+
+    configured = f"max(mongodb_pbm_cluster_pitr_backup_enabled{{{pods}}})"
+    return [
+        Alert(
+            "MongodbOplogNotArchived",
+            f"({configured} or vector(0)) == 0",
+            900,
+            Severity.CRITICAL,
+            "The log of operations is not archived: a restore goes back to the last backup",
+            "mongodb.md#oplog-not-archived",
+        ),
+        Alert(
+            "MongodbIncrementalBackupOverdue",
+            overdue("incremental", settings.incremental_every),
+            0,
+            Severity.WARNING,
+            "The last incremental backup is {{ $value | humanizeDuration }} old",
+            "mongodb.md#backup-overdue",
+        ),
+        Alert(
+            "MongodbLogicalBackupOverdue",
+            overdue("logical", settings.logical_every),
+            0,
+            Severity.CRITICAL,
+            "The last logical backup is {{ $value | humanizeDuration }} old",
+            "mongodb.md#backup-overdue",
+        ),
+        Alert(
+            "MongodbBackupAgentDown",
+            f'max by (host) (mongodb_pbm_agent_status{{{pods},self="1"}}) > 0',
+            900,
+            Severity.WARNING,
+            "The backup agent of {{ $labels.host }} does not work",
+            "mongodb.md#backup-agent-down",
+        ),
+    ]

@@ -519,8 +519,7 @@ def _rights(user: User) -> list[parts.Object]:
 
 
 def _mirrors_rights(*, into: bool) -> list[parts.Object]:
-    """What a mirror may do with every topic and group: read where it copies from, and make and
-    change them where it copies into."""
+    """What a mirror may do with every topic and group: make and change them, or only read."""
     changes = ["Alter", "AlterConfigs", "Create", "Write"] if into else []
     moves = ["Read"] if into else []
     return [

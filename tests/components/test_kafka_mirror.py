@@ -10,6 +10,7 @@ from components import parts
 from components.kafka_mirror import KafkaMirror, KafkaMirrorArgs
 from stacks.systems.kafka import KafkaSettings
 from tests.components.conftest import Registry, registered_by
+from tests.components.test_kafka_alerts import section
 
 pytestmark = pytest.mark.unit
 
@@ -118,3 +119,9 @@ def test_a_copy_older_than_the_objective_raises_an_alert() -> None:
     (group,) = _mirror(rpo=600).one("PrometheusRule").inputs["spec"]["groups"]
     (behind,) = [rule for rule in group["rules"] if rule["alert"] == "KafkaMirrorBehind"]
     assert behind["expr"].endswith("> 600000")
+
+
+def test_every_alert_leads_to_a_section_of_the_runbook_that_names_it(mirror: Registry) -> None:
+    (group,) = mirror.one("PrometheusRule").inputs["spec"]["groups"]
+    for rule in group["rules"]:
+        assert rule["alert"] in section(rule["annotations"]["runbook"].rpartition("/")[2])

@@ -59,11 +59,13 @@ REPLICATED = (DEPLOYMENT, STATEFUL_SET)
 """What has a number of replicas."""
 
 _OPERATOR_PODS = {
-    "cnpg.io/cluster": "postgresql.cnpg.io/Cluster",
-    "cnpg.io/poolerName": "postgresql.cnpg.io/Pooler",
-    "strimzi.io/cluster": "kafka.strimzi.io/Kafka",
+    "cnpg.io/cluster": ("postgresql.cnpg.io/Cluster",),
+    "cnpg.io/poolerName": ("postgresql.cnpg.io/Pooler",),
+    "strimzi.io/cluster": ("kafka.strimzi.io/Kafka", "kafka.strimzi.io/KafkaMirrorMaker2"),
+    "strimzi.io/pool-name": ("kafka.strimzi.io/KafkaNodePool",),
+    "app.kubernetes.io/instance": ("psmdb.percona.com/PerconaServerMongoDB",),
 }
-"""Labels of Pods that an operator makes, and the resource that makes it do so."""
+"""Labels of Pods that an operator makes, and the resources that make it do so."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,8 @@ class World:
         labels = mapping(selector, "matchLabels")
         return any(
             label in labels and self.named(kind, namespace, text(labels, label)) is not None
-            for label, kind in _OPERATOR_PODS.items()
+            for label, kinds in _OPERATOR_PODS.items()
+            for kind in kinds
         )
 
     @cached_property
@@ -351,6 +354,16 @@ class World:
         kind = lowest.kind.rpartition("/")[2]
         field = "minReplicas" if lowest.kind == AUTOSCALER else "minReplicaCount"
         return least_of(lowest), f"spec.{field} of {kind} {lowest.object_name}"
+
+    def guarded_together(self, workload: Workload) -> int:
+        """Pods of all StatefulSets under one disruption budget with this one; 0 for others."""
+        if workload.resource.kind != STATEFUL_SET:
+            return 0
+        groups = (
+            self.selected(budget.namespace, pod_selector(budget))
+            for budget in self.selecting(DISRUPTION_BUDGET, workload)
+        )
+        return max((sum(each.replicas for each in group) for group in groups), default=0)
 
 
 class _Labelled(Generic[T]):

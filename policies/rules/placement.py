@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 from policies.model import Resource, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
+from policies.spread import HOST, ZONE
 from policies.world import REPLICATED, SERVING, WORKLOADS, Workload, World, matches
-
-ZONE = "topology.kubernetes.io/zone"
-HOST = "kubernetes.io/hostname"
 
 _SPREAD = "https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/"
 _PRIORITY = "https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from policies.model import Resource, at, is_true, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
-from policies.rules.placement import ZONE
+from policies.spread import ZONE
 from policies.world import World
 
 CLUSTER = "postgresql.cnpg.io/Cluster"

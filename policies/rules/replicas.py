@@ -42,10 +42,14 @@ _SCALERS = (AUTOSCALER, SCALED_OBJECT)
     failing="{kind: Deployment, metadata: {name: web}, spec: {replicas: 1}}",
 )
 def workload_replicas(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
-    """Count the replicas that there are at least."""
-    replicas, where = world.least_replicas(world.workload(resource))
+    """Count the replicas that there are at least.
+
+    Servers that are a StatefulSet each stand in for one another where one budget guards them all.
+    """
+    workload = world.workload(resource)
+    replicas, where = world.least_replicas(workload)
     minimum = int(options["minimum"])
-    if replicas < minimum:
+    if replicas < minimum and world.guarded_together(workload) < minimum:
         yield Finding(where, str(replicas), f"Set {where} to {minimum} or more.")
 
 

@@ -1,0 +1,570 @@
+"""Istio: retries that fit their timeout, breakers that can break, and a policy for every service.
+
+A mesh is used in a namespace that is labelled for it, or that holds a VirtualService or a
+DestinationRule. Where there is none, these rules have nothing to say.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from policies.model import Resource, at, mapping, mappings, number, numbered, text, texts
+from policies.rule import Finding, Option, Options, Scope, Severity, rule
+from policies.world import SERVICE, SERVING, Workload, World, pod_selector
+
+VIRTUAL_SERVICE = "networking.istio.io/VirtualService"
+DESTINATION_RULE = "networking.istio.io/DestinationRule"
+PEER_AUTHENTICATION = "security.istio.io/PeerAuthentication"
+AUTHORIZATION_POLICY = "security.istio.io/AuthorizationPolicy"
+_NAMESPACE = "core/Namespace"
+_ROOT_NAMESPACE = "istio-system"
+"""What is declared there holds for the whole mesh."""
+
+_MESH_RETRIES = 2
+"""What Istio does where a route says nothing of retries."""
+_BASE_BACKOFF = 0.025
+"""Seconds: Envoy's default for the first delay."""
+_MOST_BACKOFF = 10
+"""Times the base: a delay grows no longer."""
+_EJECTION_PERCENT = 10.0
+"""Istio's default."""
+_UNLIMITED = 2**31 - 1
+"""Envoy's default limits are 2³² - 1, Istio's largest number: no limit at all."""
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that HTTP (RFC 9110, section 9.2.2) calls idempotent."""
+_IDEMPOTENCY_KEY = "idempotency-key"
+_AFTER_PROCESSING = frozenset(
+    {
+        "5xx",
+        "gateway-error",
+        "reset",
+        "retriable-4xx",
+        "retriable-status-codes",
+        "retriable-headers",
+    }
+)
+"""Conditions that may come after the request was carried out."""
+
+_VIRTUAL = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
+_DESTINATION = "https://istio.io/latest/docs/reference/config/networking/destination-rule/"
+_MTLS = "https://istio.io/latest/docs/concepts/security/#peer-authentication"
+_AUTHORIZATION = "https://istio.io/latest/docs/concepts/security/#authorization-policies"
+
+Host = tuple[str, str]
+"""Namespace and name of a Service."""
+
+
+def _route(route: str) -> str:
+    return f"{{kind: VirtualService, metadata: {{name: arena}}, spec: {{http: [{route}]}}}}"
+
+
+def _policy(policy: str) -> str:
+    return f"""
+        kind: DestinationRule
+        metadata: {{name: arena}}
+        spec: {{trafficPolicy: {policy}}}
+    """
+
+
+_TO_ARENA = "route: [{destination: {host: arena}}]"
+
+
+# Retries ----------------------------------------------------------------------------------------
+
+
+@rule(
+    "virtual-service-timeout",
+    Severity.HIGH,
+    kinds=(VIRTUAL_SERVICE,),
+    why="Istio sets no timeout: a callee that hangs holds its caller's connection and memory for "
+    "ever, and then the caller hangs.",
+    source=f"{_VIRTUAL}#HTTPRoute",
+    remedy="Set a timeout on every HTTP route.",
+    passing=_route(f"{{{_TO_ARENA}, timeout: 5s, retries: {{attempts: 0}}}}"),
+    failing=_route(f"{{{_TO_ARENA}, retries: {{attempts: 0}}}}"),
+)
+def virtual_service_timeout(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require a timeout of every route that leads to a service."""
+    for where, route in _routes(resource):
+        if not _seconds(text(route, "timeout")):
+            yield Finding(f"{where}.timeout", "not set", f"Set {where}.timeout, for example to 5s.")
+
+
+@rule(
+    "virtual-service-retry-arithmetic",
+    Severity.HIGH,
+    kinds=(VIRTUAL_SERVICE,),
+    why="The timeout bounds all tries and the delays between them: if they do not fit, the last "
+    "tries never happen, or are cut off half way.",
+    source=f"{_VIRTUAL}#HTTPRetry",
+    remedy="Keep (attempts + 1) x perTryTimeout + the longest delays within the timeout.",
+    passing=_route(
+        f"{{{_TO_ARENA}, match: [{{method: {{exact: GET}}}}], timeout: 5s, "
+        "retries: {attempts: 2, perTryTimeout: 1s, retryOn: 5xx}}"
+    ),
+    failing=_route(
+        f"{{{_TO_ARENA}, match: [{{method: {{exact: GET}}}}], timeout: 2s, "
+        "retries: {attempts: 2, perTryTimeout: 1s, retryOn: 5xx}}"
+    ),
+)
+def virtual_service_retry_arithmetic(
+    resource: Resource, _: World, __: Options
+) -> Iterator[Finding]:
+    """Add up what all tries may take; without perTryTimeout, each may take the whole timeout."""
+    for where, route in _routes(resource):
+        attempts = int(number(route, "retries", "attempts") or 0)
+        timeout = _seconds(text(route, "timeout"))
+        if attempts < 1 or not timeout:
+            continue
+        each = _seconds(text(route, "retries", "perTryTimeout")) or timeout
+        needed = (attempts + 1) * each + _delays(attempts, text(route, "retries", "backoff"))
+        if needed > timeout:
+            yield Finding(
+                f"{where}.timeout",
+                f"{timeout:g} s, but {attempts + 1} tries of {each:g} s and the delays between "
+                f"them take up to {needed:g} s",
+                f"Set {where}.timeout to {math.ceil(needed)}s, or lower retries.perTryTimeout.",
+            )
+
+
+def _delays(attempts: int, backoff: str) -> float:
+    """The longest that the delays before all retries can take together, in seconds."""
+    base = _seconds(backoff) or _BASE_BACKOFF
+    return sum(min(2.0**n - 1, _MOST_BACKOFF) * base for n in range(1, attempts + 1))
+
+
+@rule(
+    "virtual-service-idempotent-retries",
+    Severity.CRITICAL,
+    kinds=(VIRTUAL_SERVICE,),
+    why="A request that failed with a 5xx or a reset may have been carried out: repeated, an order "
+    "is placed twice.",
+    source=f"{_VIRTUAL}#HTTPRetry",
+    remedy="Retry on connect-failure and refused-stream only, or not at all, unless every request "
+    "of the route may be repeated.",
+    passing=_route(
+        f"{{{_TO_ARENA}, timeout: 5s, "
+        "retries: {attempts: 2, perTryTimeout: 1s, retryOn: 'connect-failure,refused-stream'}}"
+    ),
+    failing=_route(
+        f"{{{_TO_ARENA}, timeout: 5s, "
+        "retries: {attempts: 2, perTryTimeout: 1s, retryOn: 'connect-failure,5xx'}}"
+    ),
+)
+def virtual_service_idempotent_retries(
+    resource: Resource, _: World, __: Options
+) -> Iterator[Finding]:
+    """Find retries after processing on routes whose requests may not be repeated.
+
+    A route's may be if each of its matches takes only idempotent methods, or asks for the header
+    Idempotency-Key.
+    """
+    for where, route in _routes(resource):
+        if not number(route, "retries", "attempts") or _may_repeat(route):
+            continue
+        conditions = {each.strip() for each in text(route, "retries", "retryOn").split(",")}
+        status = any(each.isdecimal() for each in conditions)
+        if status or conditions & _AFTER_PROCESSING:
+            yield Finding(
+                f"{where}.retries.retryOn",
+                f"{', '.join(sorted(conditions))}, on a route that takes any method",
+                f"Set {where}.retries.retryOn to connect-failure,refused-stream, or match only "
+                "methods that may be repeated (GET, HEAD, PUT, DELETE).",
+            )
+
+
+def _may_repeat(route: Mapping[str, object]) -> bool:
+    matches = mappings(route, "match")
+    return bool(matches) and all(
+        text(each, "method", "exact") in _REPEATABLE
+        or any(name.lower() == _IDEMPOTENCY_KEY for name in mapping(each, "headers"))
+        for each in matches
+    )
+
+
+@rule(
+    "virtual-service-retry-product",
+    Severity.HIGH,
+    kinds=(VIRTUAL_SERVICE,),
+    scope=Scope.STACK,
+    why="Retries multiply along a chain of calls: three tries at each of three steps are 27 "
+    "requests to the last, just when it is failing.",
+    source="https://sre.google/sre-book/addressing-cascading-failures/",
+    remedy="Retry at one step of the chain only.",
+    options={
+        "most": Option(
+            12,
+            {"type": "integer", "minimum": 1},
+            "Requests that one request may become at the end of a chain.",
+        )
+    },
+    passing=_route(f"{{{_TO_ARENA}, timeout: 5s, retries: {{attempts: 0}}}}"),
+    failing=_route(
+        f"{{{_TO_ARENA}, timeout: 60s, "
+        "retries: {attempts: 15, perTryTimeout: 1s, retryOn: connect-failure}}"
+    ),
+)
+def virtual_service_retry_product(
+    resource: Resource, world: World, options: Options
+) -> Iterator[Finding]:
+    """Multiply the tries along each chain of calls that ends at the VirtualService's hosts.
+
+    Who calls whom is read from the addresses of Services in the environment of workloads.
+    """
+    for host in _hosts(resource):
+        product, chain = _graph(world).worst(host, ())
+        if product > options["most"]:
+            times = "without end" if math.isinf(product) else f"{product:g} times"
+            yield Finding(
+                "spec.http[].retries.attempts",
+                f"one request may come {times} along {' → '.join(name for _, name in chain)}",
+                "Set retries.attempts to 0 at all steps of the chain but one, at most "
+                f"{options['most']} tries in all.",
+            )
+
+
+class _Graph:
+    """Which services call which, and how often each is tried."""
+
+    def __init__(self, world: World) -> None:
+        self._tries: dict[Host, int] = {}
+        for each in world.of(VIRTUAL_SERVICE):
+            for host in _hosts(each):
+                self._tries[host] = max((_tries(route) for _, route in _routes(each)), default=1)
+        self._callers: dict[Host, set[Host]] = defaultdict(set)
+        own: dict[str, list[Host]] = defaultdict(list)
+        for service in world.of(SERVICE):
+            for workload in _behind(service, world):
+                own[workload.resource.urn].append((service.namespace, service.object_name))
+        for each in world.of(*SERVING):
+            for called in _called(world.workload(each)):
+                self._callers[called].update(set(own[each.urn]) - {called})
+
+    def worst(self, host: Host, below: tuple[Host, ...]) -> tuple[float, tuple[Host, ...]]:
+        """The most requests that one request becomes at the host, and along which chain.
+
+        A circle of calls has no end where anything in it is tried again.
+        """
+        if host in below:
+            circle = below[: below.index(host) + 1]
+            again = any(self._of(each) > 1 for each in circle)
+            return (math.inf if again else 1.0), (host,)
+        above = [
+            self.worst(caller, (host, *below)) for caller in sorted(self._callers.get(host, ()))
+        ]
+        product, chain = max(above, default=(1.0, ()), key=lambda each: each[0])
+        return product * self._of(host), (*chain, host)
+
+    def _of(self, host: Host) -> int:
+        return self._tries.get(host, 1)
+
+
+@lru_cache(maxsize=1)
+def _graph(world: World) -> _Graph:
+    return _Graph(world)
+
+
+_ADDRESS = re.compile(r"\b([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)\.svc\b")
+
+
+def _called(workload: Workload) -> set[Host]:
+    """Services whose addresses the workload's environment holds."""
+    return {
+        (namespace, name)
+        for container in workload.containers
+        for variable in mappings(container.spec, "env")
+        if isinstance(value := variable.get("value"), str)
+        for name, namespace in _ADDRESS.findall(value)
+    }
+
+
+def _tries(route: Mapping[str, object]) -> int:
+    attempts = number(route, "retries", "attempts")
+    return 1 + int(_MESH_RETRIES if attempts is None else attempts)
+
+
+# Circuit breakers -------------------------------------------------------------------------------
+
+
+@rule(
+    "destination-rule-limits",
+    Severity.HIGH,
+    kinds=(DESTINATION_RULE,),
+    scope=Scope.STACK,
+    why="Unless limits are set they are 2³² - 1: there is no circuit breaker, and a slow service "
+    "takes all its callers' connections and memory.",
+    source=f"{_DESTINATION}#ConnectionPoolSettings",
+    remedy="Set connectionPool.tcp.maxConnections and, for HTTP, the limits of requests and "
+    "retries.",
+    passing="{kind: DestinationRule, metadata: {name: arena}}",
+    failing=_policy("{connectionPool: {http: {http1MaxPendingRequests: null}}}"),
+)
+def destination_rule_limits(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Require limits that a service can reach; those of HTTP only where HTTP is spoken."""
+    pool = mapping(resource.props, "spec", "trafficPolicy", "connectionPool")
+    wanted = ["tcp.maxConnections"]
+    if _speaks_http(resource, world):
+        wanted += ["http.http1MaxPendingRequests", "http.http2MaxRequests", "http.maxRetries"]
+    for key in wanted:
+        limit = number(pool, *key.split("."))
+        if not limit or limit >= _UNLIMITED:
+            where = f"spec.trafficPolicy.connectionPool.{key}"
+            yield Finding(where, "no limit", f"Set {where} to what the service can bear.")
+
+
+@rule(
+    "destination-rule-outlier-detection",
+    Severity.HIGH,
+    kinds=(DESTINATION_RULE,),
+    why="Without outlier detection, a replica that fails every request keeps its share of them, "
+    "and no failover to another zone ever happens.",
+    source=f"{_DESTINATION}#OutlierDetection",
+    remedy="Set outlierDetection with consecutive5xxErrors, interval and baseEjectionTime.",
+    passing="{kind: DestinationRule, metadata: {name: arena}}",
+    failing=_policy("{outlierDetection: null}"),
+)
+def destination_rule_outlier_detection(
+    resource: Resource, _: World, __: Options
+) -> Iterator[Finding]:
+    """Require a detection whose thresholds can act."""
+    where = "spec.trafficPolicy.outlierDetection"
+    detection = mapping(resource.props, *where.split("."))
+    if not detection:
+        yield Finding(where, "not set", f"Set {where}.consecutive5xxErrors, for example to 5.")
+        return
+    errors, gateway = (
+        number(detection, key) for key in ("consecutive5xxErrors", "consecutiveGatewayErrors")
+    )
+    if errors and gateway and gateway >= errors:
+        yield Finding(
+            f"{where}.consecutiveGatewayErrors",
+            f"{gateway:g}, which consecutive5xxErrors ({errors:g}) always comes before",
+            f"Set {where}.consecutiveGatewayErrors below {errors:g}.",
+        )
+
+
+@rule(
+    "destination-rule-ejection",
+    Severity.HIGH,
+    kinds=(DESTINATION_RULE,),
+    scope=Scope.STACK,
+    why="Of three replicas, 10 % are none: a percentage that is less than one replica ejects "
+    "nothing, and the default is 10.",
+    source=f"{_DESTINATION}#OutlierDetection-max_ejection_percent",
+    remedy="Set outlierDetection.maxEjectionPercent to 50.",
+    passing="{kind: DestinationRule, metadata: {name: arena}}",
+    failing=_policy("{outlierDetection: {maxEjectionPercent: 10}}"),
+)
+def destination_rule_ejection(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Compare the percentage with the replicas that are declared behind the host."""
+    where = "spec.trafficPolicy.outlierDetection"
+    if not mapping(resource.props, *where.split(".")):
+        return
+    declared = number(resource.props, *where.split("."), "maxEjectionPercent")
+    percent = _EJECTION_PERCENT if declared is None else declared
+    service = _service(_host(text(resource.props, "spec", "host"), resource), world)
+    for workload in _behind(service, world) if service else ():
+        replicas, _field = world.least_replicas(workload)
+        if replicas > 1 and percent * replicas < 100:  # noqa: PLR2004 - of a hundred
+            yield Finding(
+                f"{where}.maxEjectionPercent",
+                f"{percent:g} % of {replicas} replicas, which is less than one",
+                f"Set {where}.maxEjectionPercent to {max(50, math.ceil(100 / replicas))}.",
+            )
+
+
+@rule(
+    "destination-rule-retry-budget",
+    Severity.MEDIUM,
+    kinds=(DESTINATION_RULE,),
+    scope=Scope.STACK,
+    why="Without a budget, every request of an overloaded service is tried again, and the load "
+    "that overloads it multiplies.",
+    source=f"{_DESTINATION}#TrafficPolicy-RetryBudget",
+    remedy="Set retryBudget to {percent: 20, minRetryConcurrency: 3}.",
+    passing="{kind: DestinationRule, metadata: {name: arena}}",
+    failing=_policy("{retryBudget: null}"),
+)
+def destination_rule_retry_budget(
+    resource: Resource, world: World, _: Options
+) -> Iterator[Finding]:
+    """Require a budget where HTTP is spoken: nothing else is tried again."""
+    where = "spec.trafficPolicy.retryBudget"
+    if _speaks_http(resource, world) and at(resource.props, *where.split(".")) is None:
+        yield Finding(where, "not set", f"Set {where} to {{percent: 20, minRetryConcurrency: 3}}.")
+
+
+@rule(
+    "service-mesh-policy",
+    Severity.HIGH,
+    kinds=(SERVICE,),
+    scope=Scope.STACK,
+    why="A service of the mesh without a policy of its own has no circuit breaker and no outlier "
+    "detection: one that was added later, and forgotten.",
+    source=_DESTINATION,
+    remedy="Declare a DestinationRule for the Service.",
+    passing="{kind: DestinationRule, metadata: {name: arena}}",
+    failing="{kind: DestinationRule, metadata: {name: arena}, $delete: true}",
+)
+def service_mesh_policy(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Look for a DestinationRule of each Service in the mesh; a headless one has none."""
+    if not _in_mesh(resource.namespace, world):
+        return
+    if text(resource.props, "spec", "clusterIP") == "None":
+        return
+    own = (resource.namespace, resource.object_name)
+    if own not in {
+        _host(text(each.props, "spec", "host"), each) for each in world.of(DESTINATION_RULE)
+    }:
+        yield Finding(
+            "DestinationRule",
+            f"none for host {resource.object_name}.{resource.namespace}.svc.cluster.local",
+            "Declare one with connectionPool limits, outlierDetection and a retryBudget.",
+        )
+
+
+# Who may reach it -------------------------------------------------------------------------------
+
+
+@rule(
+    "mesh-mutual-tls",
+    Severity.HIGH,
+    kinds=(_NAMESPACE,),
+    scope=Scope.STACK,
+    why="By default the mesh also accepts plain connections, from whom nobody can tell.",
+    source=_MTLS,
+    remedy="Declare a PeerAuthentication with mtls.mode: STRICT for the namespace or the mesh.",
+    passing="{kind: PeerAuthentication, metadata: {name: strict}}",
+    failing="""
+        kind: PeerAuthentication
+        metadata: {name: strict}
+        spec: {mtls: {mode: PERMISSIVE}}
+    """,
+)
+def mesh_mutual_tls(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Require mutual TLS of everything in the namespace."""
+    name = resource.object_name
+    if not _is_labelled(resource):
+        return
+    modes = {
+        each.namespace: text(each.props, "spec", "mtls", "mode")
+        for each in world.of(PEER_AUTHENTICATION)
+        if each.namespace in {name, _ROOT_NAMESPACE} and not mapping(each.props, "spec", "selector")
+    }
+    mode = modes.get(name) or modes.get(_ROOT_NAMESPACE)
+    if mode != "STRICT":
+        yield Finding(
+            "PeerAuthentication: spec.mtls.mode",
+            mode or f"none for namespace {name}",
+            f"Declare a PeerAuthentication in namespace {name} with spec.mtls.mode: STRICT.",
+        )
+
+
+@rule(
+    "mesh-authorization",
+    Severity.HIGH,
+    kinds=SERVING,
+    scope=Scope.STACK,
+    why="Without an AuthorizationPolicy, whoever is in the mesh may call everything in it.",
+    source=_AUTHORIZATION,
+    remedy="Declare an AuthorizationPolicy that names the callers, or one for the namespace that "
+    "allows nothing.",
+    passing="{kind: AuthorizationPolicy, metadata: {name: arena}}",
+    failing="{kind: AuthorizationPolicy, metadata: {name: arena}, $delete: true}",
+)
+def mesh_authorization(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Find workloads of labelled namespaces that no policy selects."""
+    namespaces = [each for each in world.of(_NAMESPACE) if each.object_name == resource.namespace]
+    workload = world.workload(resource)
+    if not any(_is_labelled(each) for each in namespaces):
+        return
+    if text(workload.labels, "sidecar.istio.io/inject") == "false":
+        return
+    if not world.selecting(AUTHORIZATION_POLICY, workload):
+        yield Finding(
+            "AuthorizationPolicy",
+            f"none in namespace {resource.namespace} selects its Pods",
+            "Declare one whose spec.selector.matchLabels are the Pods' labels, with a rule for "
+            "each caller.",
+        )
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+
+def _routes(resource: Resource) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The HTTP routes that lead to a service; a redirect or a direct response calls nobody."""
+    for index, route in numbered(resource.props, "spec", "http"):
+        if mappings(route, "route"):
+            yield f"spec.http[{text(route, 'name') or index}]", route
+
+
+def _hosts(resource: Resource) -> list[Host]:
+    return [_host(each, resource) for each in texts(resource.props, "spec", "hosts")]
+
+
+def _host(written: str, near: Resource) -> Host:
+    """Namespace and name of a Service, whose name alone means one of the same namespace."""
+    name, _, rest = written.partition(".")
+    return rest.partition(".")[0] or near.namespace, name
+
+
+def _service(host: Host, world: World) -> Resource | None:
+    return world.named(SERVICE, *host)
+
+
+def _behind(service: Resource, world: World) -> list[Workload]:
+    selector = pod_selector(service)
+    if not mapping(selector, "matchLabels"):
+        return []
+    return [
+        each
+        for each in world.selected(service.namespace, selector)
+        if each.resource.kind in SERVING
+    ]
+
+
+def _speaks_http(resource: Resource, world: World) -> bool:
+    """Whether a DestinationRule's host has a port of HTTP; one that is not declared may have."""
+    service = _service(_host(text(resource.props, "spec", "host"), resource), world)
+    if service is None:
+        return True
+    return any(
+        text(port, key).startswith(("http", "grpc"))
+        for port in mappings(service.props, "spec", "ports")
+        for key in ("name", "appProtocol")
+    )
+
+
+def _in_mesh(namespace: str, world: World) -> bool:
+    return namespace in _meshed(world)
+
+
+@lru_cache(maxsize=1)
+def _meshed(world: World) -> frozenset[str]:
+    """Namespaces in the mesh."""
+    labelled = (each.object_name for each in world.of(_NAMESPACE) if _is_labelled(each))
+    ruled = (each.namespace for each in world.of(VIRTUAL_SERVICE, DESTINATION_RULE))
+    return frozenset({*labelled, *ruled})
+
+
+def _is_labelled(namespace: Resource) -> bool:
+    labels = namespace.labels
+    return (
+        text(labels, "istio-injection") == "enabled"
+        or bool(text(labels, "istio.io/rev"))
+        or text(labels, "istio.io/dataplane-mode") == "ambient"
+    )
+
+
+_PARTS = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def _seconds(written: str) -> float:
+    """Read a duration such as 1m30s or 250ms; 0 where there is none."""
+    return sum(float(amount) * _UNITS[unit] for amount, unit in _PARTS.findall(written))

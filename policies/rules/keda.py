@@ -1,0 +1,156 @@
+"""KEDA: autoscalers by events, which freeze, quietly, when what they read is gone or misspelt.
+
+KEDA's admission refuses misspelt fields, negative or inverted replicas and two scalers on one
+target. It accepts what these rules find.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from policies.model import Resource, mapping, number, numbered, text
+from policies.rule import Finding, Option, Options, Severity, rule
+from policies.world import SCALED_OBJECT, World
+
+_DOCS = "https://keda.sh/docs/2.21"
+_SCALED_OBJECT = f"{_DOCS}/reference/scaledobject-spec/"
+_WITHOUT_SOURCE = frozenset({"cpu", "memory", "cron"})
+"""Read from Kubernetes itself, or from the clock: nothing to fall back from."""
+
+TRIGGERS = frozenset(Path(__file__).with_name("keda_scalers.txt").read_text().split())
+"""Of KEDA 2.21.0, as its `pkg/scaling/scalers_builder.go` lists them."""
+
+_NEEDED = {
+    "cpu": ("value",),
+    "memory": ("value",),
+    "cron": ("timezone", "start", "end", "desiredReplicas"),
+    "prometheus": ("serverAddress", "query", "threshold"),
+    "loki": ("serverAddress", "query", "threshold"),
+    "graphite": ("serverAddress", "query", "queryTime"),
+    "kafka": ("consumerGroup",),
+    "postgresql": ("query", "targetQueryValue"),
+    "mysql": ("query", "queryValue"),
+    "mssql": ("query", "targetValue"),
+    "mongodb": ("collection", "query", "queryValue"),
+    "redis": ("listName",),
+    "redis-sentinel": ("listName",),
+    "redis-cluster": ("listName",),
+    "metrics-api": ("url", "valueLocation", "targetValue"),
+}
+"""What each trigger says for itself, in its `metadata`; KEDA's own documentation of each."""
+
+
+def _triggers(trigger: str, fallback: str = "{failureThreshold: 3, replicas: 6}") -> str:
+    return f"""
+        kind: ScaledObject
+        metadata: {{name: worker}}
+        spec: {{fallback: {fallback}, triggers: [{trigger}]}}
+    """
+
+
+_PROMETHEUS = """
+    {type: prometheus, metadata:
+        {serverAddress: "http://prometheus:9090", query: "sum(waiting)", threshold: "50"}}"""
+
+
+@rule(
+    "scaled-object-trigger",
+    Severity.HIGH,
+    kinds=(SCALED_OBJECT,),
+    why="KEDA accepts a trigger of a type that it does not have, and then scales nothing.",
+    source=f"{_DOCS}/scalers/",
+    remedy="Name one of KEDA's scalers.",
+    options={
+        "known": Option(
+            [],
+            {"type": "array", "items": {"type": "string"}},
+            "Types beyond those of KEDA 2.21, of a later release.",
+        ),
+    },
+    passing=_triggers(_PROMETHEUS),
+    failing=_triggers("{type: promethius, metadata: {query: up}}"),
+)
+def scaled_object_trigger(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
+    """Find types that KEDA does not have."""
+    known = {*TRIGGERS, *options["known"]}
+    for where, trigger in _declared(resource):
+        kind = text(trigger, "type")
+        if kind not in known:
+            near = difflib.get_close_matches(kind, known, n=1)
+            hint = f"to {near[0]}" if near else "to one of KEDA's scalers"
+            yield Finding(f"{where}.type", kind or "not set", f"Set {where}.type {hint}.")
+
+
+@rule(
+    "scaled-object-query",
+    Severity.HIGH,
+    kinds=(SCALED_OBJECT,),
+    why="A trigger without its query or its threshold is accepted, fails each time it is read, and "
+    "the workload keeps the size that it had.",
+    source=f"{_DOCS}/scalers/prometheus/",
+    remedy="Give the trigger everything that its type needs.",
+    passing=_triggers(_PROMETHEUS),
+    failing=_triggers(_PROMETHEUS.replace("query:", "queri:")),
+)
+def scaled_object_query(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Find what is missing; a key may also be given as ``<key>FromEnv``."""
+    for where, trigger in _declared(resource):
+        given = mapping(trigger, "metadata")
+        for key in _NEEDED.get(text(trigger, "type"), ()):
+            if not text(given, key) and not text(given, f"{key}FromEnv"):
+                yield Finding(f"{where}.metadata.{key}", "not set", f"Set {where}.metadata.{key}.")
+
+
+@rule(
+    "scaled-object-fallback",
+    Severity.HIGH,
+    kinds=(SCALED_OBJECT,),
+    why="When the source of its metrics is gone, a workload without a fallback keeps the size that "
+    "it had, however the load grows.",
+    source=f"{_SCALED_OBJECT}#fallback",
+    remedy="Set fallback with failureThreshold and replicas.",
+    passing=_triggers(_PROMETHEUS),
+    failing=_triggers(_PROMETHEUS, fallback="null"),
+)
+def scaled_object_fallback(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require a size to fall back to, wherever a trigger reads from outside Kubernetes."""
+    kinds = {text(trigger, "type") for _, trigger in _declared(resource)}
+    if kinds <= _WITHOUT_SOURCE:
+        return
+    for key in ("failureThreshold", "replicas"):
+        if number(resource.props, "spec", "fallback", key) is None:
+            where = f"spec.fallback.{key}"
+            yield Finding(where, "not set", f"Set {where}.")
+
+
+@rule(
+    "scaled-object-fallback-metric",
+    Severity.MEDIUM,
+    kinds=(SCALED_OBJECT,),
+    why="For a trigger of metricType Value the fallback is divided by the replicas that are ready: "
+    "with none ready, just when it is needed, there is none; and no error says so.",
+    source=f"{_SCALED_OBJECT}#fallback",
+    remedy="Set metricType to AverageValue, its default.",
+    passing=_triggers(_PROMETHEUS),
+    failing=_triggers(_PROMETHEUS.replace("{type", "{metricType: Value, type")),
+)
+def scaled_object_fallback_metric(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Find triggers whose fallback may not act; the same holds of a formula's own metric type."""
+    if not mapping(resource.props, "spec", "fallback") or _is_combined(resource):
+        return
+    for where, trigger in _declared(resource):
+        metric = text(trigger, "metricType")
+        if text(trigger, "type") not in _WITHOUT_SOURCE and metric not in {"", "AverageValue"}:
+            yield Finding(f"{where}.metricType", metric, f"Set {where}.metricType to AverageValue.")
+
+
+def _is_combined(resource: Resource) -> bool:
+    """Whether a formula makes one metric of all triggers, which then counts instead."""
+    return bool(text(resource.props, "spec", "advanced", "scalingModifiers", "formula"))
+
+
+def _declared(resource: Resource) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for index, trigger in numbered(resource.props, "spec", "triggers"):
+        yield f"spec.triggers[{text(trigger, 'name') or index}]", trigger

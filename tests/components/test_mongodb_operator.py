@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pulumi
 import pytest
+import yaml
 
 from components import parts
 from components.foundation import Foundation, FoundationArgs
@@ -190,6 +191,19 @@ def _dry_run(kubectl: Kubectl, manifest: dict[str, Any]) -> subprocess.Completed
     manifest["metadata"]["namespace"] = "default"
     command = ("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-")
     return kubectl.run(*command, stdin=json.dumps(manifest))
+
+
+@pytest.mark.parametrize("page", ["decisions/mongodb-dr.md", "runbooks/mongodb.md"])
+def test_what_the_pages_tell_to_create_is_accepted(page: str, kubectl: Kubectl) -> None:
+    [told] = re.findall(r"^apiVersion: psmdb.+?(?=^(?:```|EOF)$)", _text(page), re.M | re.S)
+    manifest = yaml.safe_load(told)
+    manifest["metadata"] = {"name": "told"}
+    done = _dry_run(kubectl, manifest)
+    assert done.returncode == 0, done.stderr
+
+
+def _text(page: str) -> str:
+    return (Path(__file__).parents[2] / "docs" / page).read_text()
 
 
 def test_server_stores_what_was_declared(declared: Registry, applied: Kubectl) -> None:

@@ -510,12 +510,15 @@ def _topic(topic: TopicSettings, settings: KafkaSettings) -> parts.Object:
 
 def _rights(user: User) -> list[parts.Object]:
     """What a service may do: write and read its own topics, read as the group of its own name."""
+
+    def operations(topic: str) -> list[str]:
+        reads = ["Read"] if topic in user.consumes else []
+        writes = ["Write"] if topic in user.produces else []
+        return ["Describe", *reads, *writes]
+
+    topics = dict.fromkeys((*user.produces, *user.consumes))
     group = [_right("group", user.client.name, ["Read"])] if user.consumes else []
-    return [
-        *(_right("topic", topic, ["Describe", "Write"]) for topic in user.produces),
-        *(_right("topic", topic, ["Describe", "Read"]) for topic in user.consumes),
-        *group,
-    ]
+    return [*(_right("topic", topic, operations(topic)) for topic in topics), *group]
 
 
 def _mirrors_rights(*, into: bool) -> list[parts.Object]:

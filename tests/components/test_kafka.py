@@ -265,6 +265,13 @@ def test_a_consumer_may_read_its_topics_as_its_own_group_alone(kafka: Registry) 
     }
 
 
+def test_who_writes_and_reads_a_topic_has_no_right_twice() -> None:
+    both = User(Client("sim-core", "engine"), produces=("moves",), consumes=("moves",))
+    registry = _kafka(users=(both,))
+    acls = _spec(registry, "KafkaUser", "engine")["authorization"]["acls"]
+    assert sum(len(acl["operations"]) for acl in acls) == len(_allowed(registry, "engine")) == 4
+
+
 def test_every_listener_is_encrypted_and_asks_who_is_there() -> None:
     settings = KafkaSettings(host="kafka.example.com")
     cluster = _spec(_kafka(settings=settings), "Kafka", "events")["kafka"]

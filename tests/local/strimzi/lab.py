@@ -79,11 +79,17 @@ class Lab:
         ]
         addresses = {name: f"127.0.1.{n}" for n, (name, _) in enumerate(pods, start=1)}
         self._write_files(recorder, addresses)
+        environments = {
+            name: {"NAME": name, "ZONE": f"zone-{addresses[name][-1]}"} for name, _ in pods
+        }
+        # A broker gives up when no majority of controllers answers within a minute: prepare all
+        # volumes first, one after the other, then start everything at once.
         for name, each in pods:
-            pod = each["spec"]["template"]["spec"]
-            environment = {"NAME": name, "ZONE": f"zone-{addresses[name][-1]}"}
-            self.run(_named(pod["initContainers"][0], name), **environment)
-            self._start(name, _named(pod["containers"][0], name), environment)
+            init = each["spec"]["template"]["spec"]["initContainers"][0]
+            self.run(_named(init, name), **environments[name])
+        for name, each in pods:
+            server = each["spec"]["template"]["spec"]["containers"][0]
+            self._start(name, _named(server, name), environments[name])
 
     def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:

@@ -113,7 +113,11 @@ class Foundation(pulumi.ComponentResource):
             depends_on=[
                 Namespace(
                     f"{name}-{area}",
-                    metadata=parts.metadata(namespace, labels=_namespace_labels(area)),
+                    metadata=parts.metadata(
+                        namespace,
+                        labels=_namespace_labels(area),
+                        annotations=_objectives(settings) if area == parts.DATA else None,
+                    ),
                     opts=pulumi.ResourceOptions(parent=self, protect=kept, retain_on_delete=kept),
                 )
             ],
@@ -184,6 +188,15 @@ def _namespace_labels(area: Tier | str) -> dict[str, str]:
         "app.kubernetes.io/part-of": "platform",
         "app.kubernetes.io/component": str(area),
         **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes},
+    }
+
+
+def _objectives(settings: Settings) -> dict[str, str]:
+    """What an outage may cost, where policies and people find it."""
+    return {
+        parts.OBJECTIVE.format(system=system, what=what): str(seconds)
+        for system, objective in settings.objectives.model_dump().items()
+        for what, seconds in objective.items()
     }
 
 

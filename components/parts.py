@@ -31,6 +31,10 @@ EVICTION_SECONDS = 30
 """How long a Pod waits on a node that went silent. Kubernetes' own 300 s would outlast any RTO;
 the node is declared silent only after 40-50 s, so a short hiccup of the network moves nothing."""
 
+OBJECTIVE = "fault-tolerance/{system}-{what}-seconds"
+"""Annotation of the namespace of data: what an outage of a system (or of the `region`) may cost,
+`rpo` or `rto`. Policies hold what is declared to it."""
+
 EPHEMERAL = "256Mi"
 """Ephemeral storage of a container that keeps nothing: its logs and its scratch space."""
 

@@ -16,12 +16,14 @@ from policies.rules import (
     keda,
     mongodb,
     neo4j,
+    objectives,
     placement,
     postgres,
     redis,
     references,
     replicas,
     security,
+    survival,
 )
 
 _SUBJECTS = (
@@ -37,6 +39,8 @@ _SUBJECTS = (
     kafka,
     istio,
     keda,
+    survival,
+    objectives,
     backups,
     aws,
 )

@@ -7,6 +7,7 @@ mounted, and variables such as `NEO4J_initial_dbms_default__primaries__count`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from policies import cron
@@ -258,10 +259,29 @@ def backup_jobs(namespace: str, world: World) -> list[Resource]:
     ]
 
 
+def backup_buckets(namespace: str, world: World) -> set[str]:
+    """The S3 buckets that the backups go to, as the jobs' commands or variables name them."""
+    return {
+        bucket
+        for job in backup_jobs(namespace, world)
+        for container in world.workload(job).all_containers
+        for written in (
+            *_words(container),
+            *(text(each, "value") for each in mappings(container.spec, "env")),
+        )
+        for bucket in _BUCKET.findall(written)
+    }
+
+
+_BUCKET = re.compile(r"s3://([a-z0-9][-a-z0-9.]*)")
+
+
+def _words(container: Container) -> list[str]:
+    return [*texts(container.spec, "command"), *texts(container.spec, "args")]
+
+
 def _backs_up(container: Container) -> bool:
-    return "neo4j-admin" in " ".join(
-        [*texts(container.spec, "command"), *texts(container.spec, "args")]
-    ) or _is_server(container)
+    return "neo4j-admin" in " ".join(_words(container)) or _is_server(container)
 
 
 def settings(server: Workload, world: World) -> Mapping[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from policies.model import Resource, at, is_true, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
-from policies.spread import ZONE
+from policies.spread import HOST, ZONE
 from policies.world import World
 
 CLUSTER = "postgresql.cnpg.io/Cluster"
@@ -18,6 +18,10 @@ _BACKUP = f"{_DOCS}/backup/"
 _PLUGIN = "barman-cloud.cloudnative-pg.io"
 _ARCHIVE_TIMEOUT = 300
 """Seconds: CloudNativePG's default for `archive_timeout`."""
+_LEASE = 15
+"""Seconds: CloudNativePG's default for how long the primary's lease lasts."""
+_PROMOTION = 10
+"""Seconds: CloudNativePG's own threshold for a failover."""
 _DELAYS = {"switchoverDelay": 3600, "stopDelay": 1800}
 """Seconds: CloudNativePG's defaults."""
 
@@ -40,7 +44,7 @@ def _cluster(spec: str) -> str:
 )
 def postgres_instances(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
     """Count the instances."""
-    instances, minimum = _instances(resource), int(options["minimum"])
+    instances, minimum = instances_of(resource), int(options["minimum"])
     if instances < minimum:
         yield Finding("spec.instances", str(instances), f"Set spec.instances to {minimum}.")
 
@@ -59,7 +63,7 @@ def postgres_instances(resource: Resource, _: World, options: Options) -> Iterat
 def postgres_synchronous(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
     """Require synchronous standbys, but fewer than there are instances."""
     where = "spec.postgresql.synchronous.number"
-    standbys, instances = _synchronous(resource), _instances(resource)
+    standbys, instances = synchronous(resource), instances_of(resource)
     if standbys < 1:
         yield Finding(where, str(standbys or "not set"), f"Set {where} to 1, with method: any.")
     elif standbys >= instances:
@@ -85,7 +89,7 @@ def postgres_durability(resource: Resource, _: World, __: Options) -> Iterator[F
     """Refuse durability that gives way; CloudNativePG's default is `required`."""
     where = "spec.postgresql.synchronous.dataDurability"
     durability = text(resource.props, *where.split(".")) or "required"
-    if _synchronous(resource) and durability != "required":
+    if synchronous(resource) and durability != "required":
         yield Finding(where, durability, f"Set {where} to required.")
 
 
@@ -104,7 +108,7 @@ def postgres_failover_quorum(resource: Resource, _: World, __: Options) -> Itera
     """Require the quorum where there is something to fail over to."""
     where = "spec.postgresql.synchronous.failoverQuorum"
     on = is_true(resource.props, *where.split("."))
-    if _synchronous(resource) and _instances(resource) > 1 and not on:
+    if synchronous(resource) and instances_of(resource) > 1 and not on:
         yield Finding(where, "not true", f"Set {where} to true.")
 
 
@@ -123,7 +127,7 @@ def postgres_zone_affinity(resource: Resource, _: World, __: Options) -> Iterato
     affinity = mapping(resource.props, "spec", "affinity")
     for key, wanted in {"podAntiAffinityType": "required", "topologyKey": ZONE}.items():
         found = text(affinity, key)
-        if _instances(resource) > 1 and found != wanted:
+        if instances_of(resource) > 1 and found != wanted:
             where = f"spec.affinity.{key}"
             yield Finding(where, found or "not set", f"Set {where} to {wanted}.")
 
@@ -167,18 +171,17 @@ def postgres_delays(resource: Resource, _: World, options: Options) -> Iterator[
 )
 def postgres_wal_archive(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
     """Require an archive that is never further behind than the RPO."""
-    plugins = mappings(resource.props, "spec", "plugins")
-    if not any(is_true(each, "isWALArchiver") for each in plugins):
+    if archiver(resource) is None:
         yield Finding(
             "spec.plugins",
             "none archives the WAL",
             f"Add {{name: {_PLUGIN}, isWALArchiver: true, parameters: {{barmanObjectName: …}}}}.",
         )
         return
-    written = at(resource.props, "spec", "postgresql", "parameters", "archive_timeout")
-    timeout = _ARCHIVE_TIMEOUT if written is None else _seconds(str(written))
-    if timeout is None or not 0 < timeout <= options["rpo"]:
+    timeout = archive_timeout(resource)
+    if timeout is None or timeout > options["rpo"]:
         where = "spec.postgresql.parameters.archive_timeout"
+        written = at(resource.props, *where.split("."))
         yield Finding(
             where, f"{written}, not within the RPO", f"Set {where} to {options['rpo']}s or less."
         )
@@ -237,12 +240,58 @@ def postgres_backup_method(resource: Resource, _: World, __: Options) -> Iterato
         )
 
 
-def _instances(cluster: Resource) -> int:
+def instances_of(cluster: Resource) -> int:
+    """Servers, the primary included; CloudNativePG's default is 1."""
     return int(number(cluster.props, "spec", "instances") or 1)
 
 
-def _synchronous(cluster: Resource) -> int:
+def synchronous(cluster: Resource) -> int:
+    """Standbys that must have a write before it is acknowledged."""
     return int(number(cluster.props, "spec", "postgresql", "synchronous", "number") or 0)
+
+
+def archiver(cluster: Resource) -> Mapping[str, object] | None:
+    """The plugin that archives the log, if one does."""
+    plugins = mappings(cluster.props, "spec", "plugins")
+    return next((each for each in plugins if is_true(each, "isWALArchiver")), None)
+
+
+def archive_timeout(cluster: Resource) -> float | None:
+    """Seconds of the log that are not archived yet, at most; None if there is no such bound."""
+    written = at(cluster.props, "spec", "postgresql", "parameters", "archive_timeout")
+    timeout = _ARCHIVE_TIMEOUT if written is None else _seconds(str(written))
+    return timeout or None
+
+
+def pod(cluster: Resource) -> Mapping[str, object]:
+    """The scheduling rules of the instances in the form of a Pod's, defaults filled in."""
+    affinity = mapping(cluster.props, "spec", "affinity")
+    required = text(affinity, "podAntiAffinityType") == "required"
+    term = {"topologyKey": text(affinity, "topologyKey") or HOST}
+    return {
+        "affinity": {
+            "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [term] if required else []
+            }
+        },
+        "topologySpreadConstraints": mappings(cluster.props, "spec", "topologySpreadConstraints"),
+    }
+
+
+def failover_seconds(cluster: Resource, node_silent: float) -> float:
+    """How long writes are away after the loss of the primary's node, or while it hangs, at most.
+
+    The two differ: what is lost with its node is not shut down, and what hangs is found sooner.
+    """
+    spec = mapping(cluster.props, "spec")
+    liveness = mapping(spec, "probes", "liveness")
+    isolation = (number(liveness, "periodSeconds") or 10) * (
+        number(liveness, "failureThreshold") or 3
+    )
+    switchover = number(spec, "switchoverDelay") or _DELAYS["switchoverDelay"]
+    lease = number(spec, "primaryLease", "leaseDurationSeconds") or _LEASE
+    promoted = (number(spec, "failoverDelay") or 0) + lease + _PROMOTION
+    return promoted + max(node_silent, isolation + switchover)
 
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -14,11 +14,16 @@ from policies.rule import Finding, Option, Options, Scope, Severity, rule
 from policies.world import CONFIG_MAP, STATEFUL_SET, Workload, World
 
 _COMPONENT = "app.kubernetes.io/component"
-_DATA, _SENTINEL = "redis", "sentinel"
-_CONFIGURATION = {_DATA: "redis.conf", _SENTINEL: "sentinel.conf"}
+DATA, SENTINEL = "redis", "sentinel"
+_CONFIGURATION = {DATA: "redis.conf", SENTINEL: "sentinel.conf"}
 _QUORUM_VARIABLE = "REDIS_QUORUM"
 _QUORUM_WORD = 4
 """Place of the quorum in ``monitor <name> <host> <port> <quorum>``."""
+
+_DOWN_AFTER = 30_000
+"""Milliseconds: Sentinel's default."""
+_MAX_LAG = 10
+"""Seconds: Redis' default."""
 
 _SENTINELS = "https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/"
 _REPLICATION = "https://redis.io/docs/latest/operate/oss_and_stack/management/replication/"
@@ -46,7 +51,7 @@ _EVICTION = "https://redis.io/docs/latest/develop/reference/eviction/"
 def redis_sentinels(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
     """Count the Sentinels."""
     workload = world.workload(resource)
-    if _role(workload) != _SENTINEL:
+    if role_of(workload) != SENTINEL:
         return
     count, minimum = workload.replicas, int(options["minimum"])
     if count < minimum:
@@ -88,9 +93,9 @@ def redis_sentinels(resource: Resource, world: World, options: Options) -> Itera
 def redis_quorum(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Compare the quorum with the number of Sentinels."""
     workload = world.workload(resource)
-    if _role(workload) != _SENTINEL:
+    if role_of(workload) != SENTINEL:
         return
-    where, quorum = _quorum(workload, world)
+    where, quorum = quorum_of(workload, world)
     count = workload.replicas
     majority = count // 2 + 1
     if quorum is None:
@@ -135,8 +140,8 @@ def redis_quorum(resource: Resource, world: World, _: Options) -> Iterator[Findi
 )
 def redis_min_replicas_to_write(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require that a write needs a replica."""
-    if _role(world.workload(resource)) == _DATA:
-        needed = _min_replicas_to_write(world.workload(resource), world)
+    if role_of(world.workload(resource)) == DATA:
+        needed = min_replicas_to_write(world.workload(resource), world)
         if needed < 1:
             yield Finding(
                 "redis.conf: min-replicas-to-write",
@@ -160,9 +165,9 @@ def redis_min_replicas_to_write(resource: Resource, world: World, _: Options) ->
 def redis_write_path(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Count the data servers that are left after a loss."""
     workload = world.workload(resource)
-    if _role(workload) != _DATA:
+    if role_of(workload) != DATA:
         return
-    needed = _min_replicas_to_write(workload, world)
+    needed = min_replicas_to_write(workload, world)
     wanted = needed + 2
     if workload.replicas < wanted:
         yield Finding(
@@ -204,9 +209,9 @@ def redis_write_path(resource: Resource, world: World, _: Options) -> Iterator[F
 def redis_persistence(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require that data is written, and to a volume that lasts."""
     workload = world.workload(resource)
-    if _role(workload) != _DATA:
+    if role_of(workload) != DATA:
         return
-    conf = _configuration(workload, world)
+    conf = configuration(workload, world)
     if conf.get("appendonly", "no") != "yes" and conf.get("save", "").strip("\"'") == "":
         yield Finding(
             "redis.conf: appendonly", conf.get("appendonly", "not set"), "Set appendonly to yes."
@@ -259,9 +264,9 @@ def redis_persistence(resource: Resource, world: World, _: Options) -> Iterator[
 def redis_memory_policy(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
     """Require a limit and a policy."""
     workload = world.workload(resource)
-    if _role(workload) != _DATA:
+    if role_of(workload) != DATA:
         return
-    conf = _configuration(workload, world)
+    conf = configuration(workload, world)
     if conf.get("maxmemory", "0") in {"0", "0b"}:
         yield Finding(
             "redis.conf: maxmemory",
@@ -280,13 +285,14 @@ def redis_memory_policy(resource: Resource, world: World, options: Options) -> I
 # Reading ----------------------------------------------------------------------------------------
 
 
-def _role(workload: Workload) -> str:
+def role_of(workload: Workload) -> str:
+    """`DATA`, `SENTINEL`, or what else the Pods' label says."""
     return text(workload.labels, _COMPONENT)
 
 
 def _lines(workload: Workload, world: World) -> list[str]:
     """The set's configuration, from the ConfigMaps that its Pods mount."""
-    namespace, key = workload.resource.namespace, _CONFIGURATION[_role(workload)]
+    namespace, key = workload.resource.namespace, _CONFIGURATION[role_of(workload)]
     lines: list[str] = []
     for volume in mappings(workload.pod, "volumes"):
         name = text(volume, "configMap", "name")
@@ -296,7 +302,7 @@ def _lines(workload: Workload, world: World) -> list[str]:
     return lines
 
 
-def _configuration(workload: Workload, world: World) -> Mapping[str, str]:
+def configuration(workload: Workload, world: World) -> Mapping[str, str]:
     """Directives and their values; the last one of a name counts, as in Redis itself."""
     directives = {}
     for line in _lines(workload, world):
@@ -306,12 +312,12 @@ def _configuration(workload: Workload, world: World) -> Mapping[str, str]:
     return directives
 
 
-def _min_replicas_to_write(workload: Workload, world: World) -> int:
+def min_replicas_to_write(workload: Workload, world: World) -> int:
     """Redis' default is 0: a write needs no replica."""
-    return _whole(_configuration(workload, world).get("min-replicas-to-write", "0")) or 0
+    return _whole(configuration(workload, world).get("min-replicas-to-write", "0")) or 0
 
 
-def _quorum(workload: Workload, world: World) -> tuple[str, int | None]:
+def quorum_of(workload: Workload, world: World) -> tuple[str, int | None]:
     """Where the quorum is declared, and what it is."""
     for line in _lines(workload, world):
         words = line.split()
@@ -327,3 +333,17 @@ def _quorum(workload: Workload, world: World) -> tuple[str, int | None]:
 
 def _whole(written: str) -> int | None:
     return int(written) if written.isdecimal() and written.isascii() else None
+
+
+def down_after(sentinels: Workload, world: World) -> float:
+    """Seconds until a silent master counts as down; Sentinel's default is 30."""
+    for line in _lines(sentinels, world):
+        words = line.split()
+        if words[:2] == ["sentinel", "down-after-milliseconds"]:
+            return (_whole(words[-1]) or _DOWN_AFTER) / 1000
+    return _DOWN_AFTER / 1000
+
+
+def max_lag(servers: Workload, world: World) -> float:
+    """Seconds of writes that a master acknowledges at most with no replica; default 10."""
+    return _whole(configuration(servers, world).get("min-replicas-max-lag", "")) or _MAX_LAG

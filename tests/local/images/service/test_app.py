@@ -203,6 +203,13 @@ def test_a_service_that_needs_nothing_does_its_work(start: Start) -> None:
     assert (status, answer["ms"]) == (200, {})
 
 
+def test_a_service_does_its_work_without_mongodb(start: Start) -> None:
+    service = start(MONGODB_HOSTS="documents-0.invalid:27017", MONGODB_OPTIONS="replicaSet=rs0")
+    status, answer = service.ask()
+    assert (status, answer.get("failed")) == (200, None)
+    assert "mongodb" not in answer["ms"]
+
+
 @pytest.mark.parametrize("name", PROBES)
 def test_every_probe_answers(start: Start, name: str) -> None:
     assert start().probe(name) == 200

@@ -14,8 +14,9 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -24,6 +25,8 @@ from google.protobuf.json_format import MessageToDict  # type: ignore[import-unt
 from pulumi.runtime.proto import analyzer_pb2 as pb
 from pulumi.runtime.proto import analyzer_pb2_grpc, plugin_pb2
 
+from policies import exemptions
+from policies.exemptions import Exemptions
 from policies.model import KUBERNETES, Resource, text
 from policies.rule import Level, Rule, Ruleset, Scope, Severity, Violation
 from policies.wire import plain
@@ -37,6 +40,7 @@ _LEVELS = {
     Level.MANDATORY: pb.MANDATORY,
     Level.DISABLED: pb.DISABLED,
 }
+_NAMES = {number: level for level, number in _LEVELS.items()}
 _SEVERITIES = {
     Severity.LOW: pb.POLICY_SEVERITY_LOW,
     Severity.MEDIUM: pb.POLICY_SEVERITY_MEDIUM,
@@ -47,6 +51,7 @@ _TYPES = {
     Scope.RESOURCE: pb.POLICY_TYPE_RESOURCE,
     Scope.STACK: pb.POLICY_TYPE_STACK,
 }
+_STACK = "pulumi:pulumi:Stack"
 _LARGEST_MESSAGE = 400 * 1024 * 1024
 """Bytes; a whole stack comes in one message. The engine itself allows as much."""
 
@@ -61,13 +66,14 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
-        self._levels = {rule.name: _LEVELS[rule.level] for rule in self._rules}
+        self._levels = {rule.name: rule.level for rule in self._rules}
+        self._exemptions = Exemptions((), exemptions.today())
         self._options: dict[str, Mapping[str, Any]] = {}
         self._declared: dict[str, Mapping[str, Any]] = {}
         self._arm()
 
     def _arm(self) -> None:
-        active = [rule for rule in self._rules if self._levels[rule.name] != pb.DISABLED]
+        active = [rule for rule in self._rules if self._levels[rule.name] != Level.DISABLED]
         self._of_resource = Ruleset(rule for rule in active if rule.scope is Scope.RESOURCE)
         self._of_stack = Ruleset(rule for rule in active if rule.scope is Scope.STACK)
 
@@ -89,10 +95,22 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
         request: pb.ConfigureAnalyzerRequest,
         context: grpc.ServicerContext,
     ) -> Empty:
-        """Take levels and thresholds; the engine has held them to the schemas and names all."""
-        for name, config in request.policyConfig.items():
-            self._levels[name] = config.enforcementLevel
-            self._options[name] = plain(config.properties)
+        """Take levels, thresholds and exemptions.
+
+        The engine has held them to the schemas. It names every rule, and `all` too.
+        """
+        exempted = []
+        for rule in self._rules:
+            if (name := rule.name) not in request.policyConfig:
+                continue
+            config = request.policyConfig[name]
+            self._levels[name] = _NAMES.get(config.enforcementLevel, Level.MANDATORY)
+            self._options[name] = options = plain(config.properties)
+            try:
+                exempted += exemptions.read(rule, options.get(exemptions.KEY, []))
+            except ValueError as mistake:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(mistake))
+        self._exemptions = Exemptions(exempted, exemptions.today())
         self._arm()
         return Empty()
 
@@ -111,7 +129,7 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
         """Judge one resource before it is created, and keep it for the whole."""
         props = plain(request.properties)
         self._declared[request.urn] = props
-        return self._answer(self._of_resource, [_resource(request, props)])
+        return self._answer(self._judged(self._of_resource, [_resource(request, props)]))
 
     def AnalyzeStack(
         self,
@@ -128,7 +146,8 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
             props = plain(each.properties) if declared is None else declared
             references = {key: tuple(urns.urns) for key, urns in each.propertyDependencies.items()}
             resources.append(_resource(each, props, references))
-        return self._answer(self._of_stack, resources)
+        judged = self._judged(self._of_stack, resources)
+        return self._answer(chain(judged, self._exemptions.remarks(_stack(resources))))
 
     def Remediate(
         self, request: pb.AnalyzeRequest, context: grpc.ServicerContext
@@ -139,8 +158,10 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
     def Cancel(self, request: Empty, context: grpc.ServicerContext) -> Empty:
         return Empty()
 
-    def _answer(self, rules: Ruleset, resources: list[Resource]) -> pb.AnalyzeResponse:
-        violations = rules.judge(World(resources), self._options)
+    def _judged(self, rules: Ruleset, resources: list[Resource]) -> Iterator[Violation]:
+        return self._exemptions.applied(rules.judge(World(resources), self._options))
+
+    def _answer(self, violations: Iterable[Violation]) -> pb.AnalyzeResponse:
         return pb.AnalyzeResponse(diagnostics=[self._diagnostic(each) for each in violations])
 
     def _diagnostic(self, violation: Violation) -> pb.AnalyzeDiagnostic:
@@ -151,7 +172,7 @@ class Analyzer(analyzer_pb2_grpc.AnalyzerServicer):
             policyPackVersion=VERSION,
             description=rule.why,
             message=violation.message,
-            enforcementLevel=pb.ADVISORY if violation.undecided else self._levels[rule.name],
+            enforcementLevel=_LEVELS[violation.level(self._levels[rule.name])],
             urn=violation.resource.urn,
             severity=_SEVERITIES[rule.severity],
         )
@@ -171,6 +192,7 @@ def _describe(rule: Rule) -> pb.PolicyInfo:
     for name, option in rule.options.items():
         schema = {**option.schema, "default": option.default, "description": option.about}
         info.configSchema.properties.update({name: schema})
+    info.configSchema.properties.update({exemptions.KEY: exemptions.SCHEMA})
     return info
 
 
@@ -187,6 +209,17 @@ def _resource(
         references=references or {},
         default_namespace=_default_namespace(given),
     )
+
+
+def _stack(resources: Iterable[Resource]) -> Resource:
+    """The stack as a resource, which a violation is shown at that belongs to no single one.
+
+    Without a URN, ``pulumi policy analyze`` would crash.
+    """
+    urn = next((each.urn for each in resources), "urn:pulumi:::::::")
+    stack, project, *_ = urn.removeprefix("urn:pulumi:").split("::")
+    name = f"{project}-{stack}"
+    return Resource(_STACK, name, f"urn:pulumi:{stack}::{project}::{_STACK}::{name}", {})
 
 
 def _default_namespace(given: pb.AnalyzeRequest | pb.AnalyzerResource) -> str:

@@ -140,6 +140,12 @@ class Violation:
     resource: Resource
     finding: Finding
     undecided: bool = False
+    fixed_level: Level | None = None
+    """Its level where no levels file may set one."""
+
+    def level(self, configured: Level) -> Level:
+        """Its level where the rule has `configured`; what cannot be judged is advice."""
+        return Level.ADVISORY if self.undecided else self.fixed_level or configured
 
     @property
     def message(self) -> str:

@@ -47,16 +47,16 @@ class Engine:
         }
 
     def analyze(
-        self, declared: Sequence[manifests.Manifest], stack: str
+        self, declared: Sequence[manifests.Manifest], stack: str, levels: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Judge a state file with the levels of a stack."""
+        """Judge a state file with the levels of a stack, or with others."""
         state = self.folder / "state.json"
         state.write_text(json.dumps(_state(declared, stack)))
         return subprocess.run(
             [
                 str(self.pulumi),
                 *("policy", "analyze", "--file", str(state), "--policy-pack", str(PACK)),
-                *("--policy-pack-config", str(LEVELS / f"{stack}.json")),
+                *("--policy-pack-config", str(levels or LEVELS / f"{stack}.json")),
             ],
             cwd=self.folder,
             env={**os.environ, **self.environment},
@@ -181,3 +181,40 @@ def test_preview_shows_no_secret(engine: Engine) -> None:
     assert not goes_on
     assert {each["rule"] for each in report.findings(said)} == {"container-no-secret-env"}
     assert "hunter2-never-shown" not in "".join(each.message for each in said)
+
+
+EXEMPTION = {
+    "resource": "Deployment/games/web",
+    "owner": "team-web",
+    "reason": "moves to another platform in spring",
+    "expires": "2999-12-31",
+}
+
+
+def exempting(folder: Path, **changes: str | None) -> Path:
+    """A levels file with an exemption for one Deployment."""
+    entry = {key: each for key, each in {**EXEMPTION, **changes}.items() if each is not None}
+    path = folder / "levels.json"
+    path.write_text(json.dumps({"pod-grace-period": {"exemptions": [entry]}}))
+    return path
+
+
+def test_engine_keeps_to_an_exemption(engine: Engine) -> None:
+    declared = manifests.failing(RULES["pod-grace-period"])
+    done = engine.analyze(declared, "prod", exempting(engine.folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_engine_stops_at_an_expired_exemption(engine: Engine) -> None:
+    levels = exempting(engine.folder, expires="2020-01-01")
+    done = engine.analyze(manifests.baseline(), "prod", levels)
+    assert done.returncode != 0
+    assert "expired on 2020-01-01 (owner: team-web;" in done.stdout
+
+
+@pytest.mark.parametrize("field", EXEMPTION)
+def test_engine_asks_for_every_field_of_an_exemption(engine: Engine, field: str) -> None:
+    levels = exempting(engine.folder, **{field: None})
+    done = engine.analyze(manifests.baseline(), "prod", levels)
+    assert done.returncode != 0
+    assert f"{field} is required" in done.stdout + done.stderr

@@ -163,6 +163,7 @@ class Mongodb(pulumi.ComponentResource):
 
     Once the replica set is ready, the first full backup is taken: until there is one, no log of
     operations is archived. Without `wait` nobody can tell when, and it is the first scheduled one.
+    It belongs to no schedule, so it stays listed when the bucket has long deleted what it holds.
 
     Example:
         A program of its own::

@@ -30,6 +30,8 @@ from local.errors import LocalError
 from local.toolchain import build
 from local.toolchain.build import Say
 from local.world import PROJECT, Access, World
+from policies import declared
+from policies.model import Resource
 
 PROVIDERS = ("kubernetes", "aws", "random")
 INSTALL_SECONDS = 120
@@ -70,6 +72,7 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
+    declared: list[Resource] = field(default_factory=list)
 
     @property
     def resources(self) -> int:
@@ -278,6 +281,10 @@ class _Progress:
 
     def _before(self, metadata: events.StepEventMetadata) -> None:
         operation = _operation(metadata)
+        if metadata.new is not None:
+            self._outcome.declared.append(
+                declared.resource(metadata.type, metadata.urn, metadata.new.inputs or {})
+            )
         if operation not in _QUIET and not metadata.type.startswith(_INNER):
             changed = tuple(sorted(metadata.detailed_diff or metadata.diffs or ()))
             step = Step(operation, metadata.urn, changed)

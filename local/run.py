@@ -22,11 +22,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from local import addons, inside, inventory, world
-from local.engine import Engine, Outcome, Step
+from local.engine import POLICY_PACK, Engine, Outcome, Step
 from local.errors import LocalError
 from local.inventory import Inventory
 from local.world import PROJECT, World
-from policies import report
+from policies import parity, report, survival
+from policies.world import World as PolicyView
 from stacks import loader
 from stacks.settings import Settings
 
@@ -113,18 +114,45 @@ def policy(stack: str) -> int:
     """Judge one stack file, or all, as if deployed onto an empty world: the gate for CI."""
     stacks = loader.stacks(PROJECT) if stack == "all" else [stack]
     wanted = {name: load(name) for name in stacks}
+    plans: dict[str, Outcome] = {}
     try:
-        passed = [_passes(name, wanted[name]) for name in stacks]
+        passed = [_passes(name, wanted[name], plans) for name in stacks]
     finally:
         _policy_world(stack).stop()
+    if _MIRRORED in plans:
+        passed += [_mirrors(name, plans) for name in _MIRRORS if name in plans]
     return 0 if all(passed) else 1
 
 
-def _passes(stack: str, wanted: Settings) -> bool:
+_MIRRORED = "prod"
+_MIRRORS = {"dr": parity.Relation.STANDBY, "staging": parity.Relation.REHEARSAL}
+"""What other stacks are to `_MIRRORED`."""
+
+
+def _mirrors(stack: str, plans: Mapping[str, Outcome]) -> bool:
+    """Whether a stack is to `_MIRRORED` what it should be, in what it declares and is held to."""
+    first, second = (parity.Side.of(name, plans[name].declared) for name in (_MIRRORED, stack))
+    found = parity.differences(first, second, _MIRRORS[stack])
+    if _MIRRORS[stack] is parity.Relation.STANDBY:
+        levels = POLICY_PACK / "levels"
+        found += parity.weaker_levels(levels / f"{_MIRRORED}.json", levels / f"{stack}.json")
+    _write(f"parity-{stack}.json", [asdict(each) for each in found])
+    for line in (line for each in found for line in each.lines()):
+        console.print(escape(line))
+    console.print(
+        f"[bold]{stack}[/bold] against {_MIRRORED}: {len(found) or 'no'} differences beyond those "
+        f"of a {_MIRRORS[stack]}"
+    )
+    return not found
+
+
+def _passes(stack: str, wanted: Settings, plans: dict[str, Outcome]) -> bool:
     target = _policy_world(stack)
     with target.locked():
         plan = _start(target, wanted, Phases()).preview(refresh=False)
+    plans[stack] = plan
     findings = _judge(stack, plan)
+    _write(f"survival-{stack}.json", survival.written(PolicyView(plan.declared)))
     if not plan.succeeded or _mandatory(findings):
         _failed("policy", plan, f"{stack} does not pass")
         return False

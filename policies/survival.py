@@ -12,7 +12,8 @@ declared. What cannot be read before the update is left out, with the reason.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from policies import spread
@@ -446,3 +447,37 @@ def _place(workload: Workload, world: World) -> Placement:
         spread.zones(world),
         spread.own_labels(workload.labels),
     )
+
+
+# Telling ----------------------------------------------------------------------------------------
+
+
+def written(world: World) -> dict[str, object]:
+    """The matrix as plain data for JSON: what `build/survival-<stack>.json` holds."""
+    verdicts, unread = matrix(world)
+    return {
+        "zones": spread.zones(world),
+        "verdicts": [asdict(each) | {"survives": each.survives} for each in verdicts],
+        "unread": unread,
+    }
+
+
+def table(world: World) -> Iterator[str]:
+    """The matrix as lines for people: a system each, and whether it goes on."""
+    verdicts, unread = matrix(world)
+    width = max((len(f"{each.system} {each.name}") for each in verdicts), default=0)
+    yield f"{'':{width}}  " + "  ".join(f"{domain:8}" for domain in Domain)
+    by_system: dict[str, dict[Domain, Verdict]] = {}
+    for each in verdicts:
+        by_system.setdefault(f"{each.system} {each.name}", {})[each.domain] = each
+    for name, judged in by_system.items():
+        words = (f"{_word(judged[domain]):8}" for domain in Domain)
+        yield f"{name:{width}}  {'  '.join(words)}".rstrip()
+    for reason in unread:
+        yield f"not read: {reason}"
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.survives:
+        return "goes on"
+    return "restore" if verdict.rpo_seconds is not None else "lost"

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct, Value  # type: ignore[import-untyped]
 
 # Source of the marks: sdk/go/common/resource/properties.go and resource/plugin/rpc.go.
-_SIGNATURE = "4dabf18193072939515e22adb298388d"
+SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 - a mark, not a secret
 _OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
-_UNKNOWN = frozenset(
+UNKNOWN_MARKS = frozenset(
     {
         "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # boolean
         "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
@@ -55,7 +55,7 @@ def _value(value: Value, *, hidden: bool) -> Any:  # noqa: ANN401 - any JSON val
 
 
 def _text(value: str, *, hidden: bool) -> str | Opaque:
-    if value in _UNKNOWN:
+    if value in UNKNOWN_MARKS:
         return UNKNOWN
     return SECRET if hidden else value
 
@@ -66,9 +66,9 @@ def _number(value: float) -> float:
 
 def _object(struct: Struct, *, hidden: bool) -> Any:  # noqa: ANN401 - any JSON value
     fields = struct.fields
-    if _SIGNATURE not in fields:
+    if SIGNATURE not in fields:
         return {key: _value(value, hidden=hidden) for key, value in fields.items()}
-    signature = fields[_SIGNATURE].string_value
+    signature = fields[SIGNATURE].string_value
     if signature == _SECRET:
         return _value(fields["value"], hidden=True)
     if signature == _OUTPUT:

@@ -5,10 +5,10 @@ A new subject of rules is a module here with a `MUTATIONS` table, and a line in 
 
 from __future__ import annotations
 
-from tests.policies.mutations import aws, data, security, workloads
+from tests.policies.mutations import aws, data, operators, security, workloads
 from tests.policies.mutations.making import Mutation
 
-_SUBJECTS = (workloads, security, data, aws)
+_SUBJECTS = (workloads, security, data, operators, aws)
 
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     rule: mutations for subject in _SUBJECTS for rule, mutations in subject.MUTATIONS.items()

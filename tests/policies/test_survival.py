@@ -69,7 +69,7 @@ def test_five_instances_over_three_zones_lose_the_failover_quorum() -> None:
 
 
 def test_brokers_that_may_share_a_zone_lose_their_copies_with_it() -> None:
-    anywhere = {"template": {"pod": {"topologySpreadConstraints": []}}}
+    anywhere: dict[str, Any] = {"template": {"pod": {"topologySpreadConstraints": []}}}
     seen = world(
         spec("KafkaNodePool", "brokers", anywhere),
         spec("Kafka", "kafka", {"kafka": {"rack": None}}),

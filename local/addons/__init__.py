@@ -13,10 +13,22 @@ from pathlib import Path
 
 import httpx
 
+from components.availability import survive_zone_loss
+from components.manifest import (
+    Document,
+    ManifestError,
+    container,
+    find,
+    parse,
+    restart_on_change,
+)
+from components.releases import (
+    CNPG_NAMESPACE,
+    barman_plugin,
+    cloudnative_pg,
+    without_cert_manager,
+)
 from local.addons import certificates
-from local.addons.availability import survive_zone_loss
-from local.addons.manifest import Document, container, find, parse, restart_on_change
-from local.addons.operators import NAMESPACE, barman_plugin, cloudnative_pg
 from local.api import Api, RefusedError
 from local.errors import LocalError
 from local.toolchain import build
@@ -36,8 +48,8 @@ IMAGES = (
 DEPLOYMENTS = (
     ("kube-system", "coredns"),
     ("kube-system", "metrics-server"),
-    (NAMESPACE, "cnpg-controller-manager"),
-    (NAMESPACE, "barman-cloud"),
+    (CNPG_NAMESPACE, "cnpg-controller-manager"),
+    (CNPG_NAMESPACE, "barman-cloud"),
 )
 """Namespace and name of everything that must run."""
 
@@ -90,24 +102,33 @@ def documents(images: Mapping[str, str], say: Say) -> list[Document]:
     lost = [name for name in IMAGES if name not in images]
     if lost:
         raise LocalError(f"no image is known for: {', '.join(lost)}; build them first")
-    operators = [
+    try:
+        operators = _operators(images, say)
+    except ManifestError as error:
+        raise LocalError(str(error)) from error
+    own = [
+        *_own("coredns", images["coredns"]),
+        *_own("metrics-server", images["metrics-server"]),
+    ]
+    return sorted([*own, *operators], key=lambda body: body["kind"] != "Namespace")
+
+
+def _operators(images: Mapping[str, str], say: Say) -> list[Document]:
+    plugin = barman_plugin(
+        parse(build.operator_manifest("barman-manager", say).read_text()),
+        plugin=images["barman-plugin"],
+        sidecar=images["barman-sidecar"],
+    )
+    return [
         *cloudnative_pg(
             parse(build.operator_manifest("cnpg-manager", say).read_text()),
             operator=images["cnpg"],
             postgres=images["postgres"],
             pgbouncer=images["pgbouncer"],
         ),
-        *barman_plugin(
-            parse(build.operator_manifest("barman-manager", say).read_text()),
-            plugin=images["barman-plugin"],
-            sidecar=images["barman-sidecar"],
-        ),
+        # `install` makes the certificates that cert-manager would make.
+        *without_cert_manager(plugin),
     ]
-    own = [
-        *_own("coredns", images["coredns"]),
-        *_own("metrics-server", images["metrics-server"]),
-    ]
-    return sorted([*own, *operators], key=lambda body: body["kind"] != "Namespace")
 
 
 def _own(name: str, image: str) -> list[Document]:
@@ -121,10 +142,10 @@ def _own(name: str, image: str) -> list[Document]:
 
 
 def _ensure_certificate(api: Api, identity: certificates.Identity, now: datetime.datetime) -> None:
-    path = f"/api/v1/namespaces/{NAMESPACE}/secrets/{identity.secret}"
+    path = f"/api/v1/namespaces/{CNPG_NAMESPACE}/secrets/{identity.secret}"
     present = _get(api, path)
     if present is None or not certificates.is_good(present, now):
-        api.apply(path, certificates.secret(identity, NAMESPACE, now), _MANAGER)
+        api.apply(path, certificates.secret(identity, CNPG_NAMESPACE, now), _MANAGER)
 
 
 def _missing(api: Api, namespace: str, name: str) -> str:

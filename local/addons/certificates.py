@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from local.addons.manifest import Document
+from components.manifest import Document
 
 VALID_DAYS = 365
 RENEW_DAYS = 30

@@ -153,6 +153,10 @@ OPERATOR_MANIFESTS: dict[str, tuple[str, str]] = {
         "releases/cnpg-{version}.yaml",
     ),
     "barman-manager": ("github.com/cloudnative-pg/plugin-barman-cloud", "manifest.yaml"),
+    "psmdb-manager": (
+        "github.com/percona/percona-server-mongodb-operator",
+        "deploy/cw-bundle.yaml",
+    ),
 }
 """How the operators' releases install them: module and file, by the operator's program."""
 

@@ -13,6 +13,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,10 +22,10 @@ from typing import Any
 
 import pytest
 
-from components import parts
+from components import parts, releases
+from components.manifest import container, find, parse
 from components.platform import Platform, PlatformArgs
 from components.postgres import OPERATOR_NAMESPACE
-from local.addons.manifest import container, find, parse
 from local.cluster import Cluster
 from local.pki import Pki
 from local.process import Process, free_port
@@ -133,8 +134,26 @@ def plugin(cluster: Cluster, kubectl: Kubectl, tools: dict[str, Path]) -> Iterat
 
 
 @pytest.fixture(scope="module")
+def port() -> int:
+    """Where the webhooks are served."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def enter(
+    cluster: Cluster, port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, ...]]:
+    """What a command starts with, to run in the operator's network."""
+    folder = tmp_path_factory.mktemp("network")
+    with network(folder, inwards=cluster.port, outwards=port) as enter:
+        yield enter
+
+
+@pytest.fixture(scope="module")
 def operator(
     cluster: Cluster,
+    enter: tuple[str, ...],
+    port: int,
     kubectl: Kubectl,
     plugin: Path,
     release: list[dict[str, Any]],
@@ -143,7 +162,7 @@ def operator(
 ) -> Iterator[Process]:
     """The running operator, and its webhooks as the release configures them."""
     folder = tmp_path_factory.mktemp("cloudnative-pg")
-    pki, port = _webhook_certificate(folder), free_port()
+    pki = _webhook_certificate(folder)
     image = find(release, "Deployment", "cnpg-controller-manager")
     environment = {
         "KUBECONFIG": str(cluster.kubeconfig),
@@ -164,7 +183,6 @@ def operator(
         if each["kind"].endswith("WebhookConfiguration")
     ]
     with ExitStack() as until_the_end:
-        enter = until_the_end.enter_context(network(folder, inwards=cluster.port, outwards=port))
         command = [
             *enter,
             "env",
@@ -271,8 +289,21 @@ def test_as_many_synchronous_copies_as_instances_are_refused(
     manifest["spec"]["postgresql"]["synchronous"]["number"] = manifest["spec"]["instances"]
     done = _tried(kubectl, manifest)
     assert done.returncode != 0
-    assert "vcluster.cnpg.io" in done.stderr
-    assert "number" in done.stderr
+    assert "must be less than the total number of instances" in done.stderr
+
+
+def test_it_answers_the_liveness_probe_that_the_component_declares(
+    operator: Process, enter: tuple[str, ...], release: list[dict[str, Any]]
+) -> None:
+    manager = container(
+        find(releases.cloudnative_pg(release), "Deployment", "cnpg-controller-manager"), "manager"
+    )
+    probe = manager["livenessProbe"]["httpGet"]
+    ports = {each["name"]: each["containerPort"] for each in manager["ports"]}
+    url = f"http://{LOOPBACK}:{ports[probe['port']]}{probe['path']}"
+    ask = f"import urllib.request as r; assert r.urlopen({url!r}).status == 200"
+    done = subprocess.run([*enter, sys.executable, "-c", ask], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # What it makes ----------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from components.manifest import Document
 from local.addons.certificates import CLIENT, SERVER, Identity, is_good, secret
-from local.addons.manifest import Document
 
 pytestmark = pytest.mark.unit
 

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from components.manifest import Document, find
+from components.releases import CNPG_NAMESPACE as NAMESPACE
 from local import addons
 from local.addons import certificates
-from local.addons.manifest import Document, find
-from local.addons.operators import NAMESPACE
 from local.api import Api, RefusedError
 from local.cluster import Cluster
 from local.errors import LocalError

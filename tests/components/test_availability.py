@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from local.addons.availability import survive_zone_loss
-from local.addons.manifest import Document
+from components.availability import survive_zone_loss
+from components.manifest import Document
 
 pytestmark = pytest.mark.unit
 
@@ -33,7 +33,7 @@ def test_it_runs_twice(deployment: Document) -> None:
 
 def test_its_replicas_are_never_in_one_zone(deployment: Document) -> None:
     survive_zone_loss(deployment)
-    (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    spread, *_ = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread["topologyKey"] == "topology.kubernetes.io/zone"
     assert spread["whenUnsatisfiable"] == "DoNotSchedule"
     assert spread["maxSkew"] == 1
@@ -42,7 +42,7 @@ def test_its_replicas_are_never_in_one_zone(deployment: Document) -> None:
 
 def test_an_update_does_not_count_the_former_revision(deployment: Document) -> None:
     survive_zone_loss(deployment)
-    (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    spread, *_ = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread["matchLabelKeys"] == ["pod-template-hash"]
 
 

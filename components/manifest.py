@@ -8,26 +8,74 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Any
+import urllib.request
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import yaml
 
-from local.errors import LocalError
-
 Document = dict[str, Any]
 
+
+class ManifestError(ValueError):
+    """A manifest cannot be had, or is not what it was taken for."""
+
+
+_READ_SECONDS: Final = 60.0
 _DIGEST = "fault-tolerance/configuration"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
+
+
+def read(location: str, sha256: str) -> str:
+    """The text of a manifest, which is exactly the one that was pinned.
+
+    Args:
+        location: a URL beginning with `https://`, or the path of a file.
+        sha256: the digest of its bytes, in hexadecimal.
+
+    Raises:
+        ManifestError: if it cannot be read, or is another one.
+    """
+    try:
+        content = _bytes(location)
+    except OSError as error:
+        raise ManifestError(f"cannot read the manifest {location}: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ManifestError(
+            f"the manifest {location} has the SHA-256 {found}; it should be {sha256}: "
+            "this is not the release that was pinned"
+        )
+    return content.decode()
+
+
+def _bytes(location: str) -> bytes:
+    if not location.startswith("https://"):
+        return Path(location).read_bytes()
+    with urllib.request.urlopen(location, timeout=_READ_SECONDS) as answer:  # noqa: S310, HTTPS
+        content: bytes = answer.read()
+        return content
 
 
 def parse(text: str) -> list[Document]:
     """The objects of a manifest, without its custom resource definitions.
 
-    Definitions are installed on their own, and are nine tenths of an operator's manifest: they are
-    left out before they are parsed.
+    Definitions are nine tenths of an operator's manifest: they are left out before they are parsed.
     """
-    parts = [part for part in text.split("\n---") if not _is_definition(part)]
+    return _documents(part for part in _parts(text) if not _is_definition(part))
+
+
+def definitions(text: str) -> list[Document]:
+    """The custom resource definitions of a manifest."""
+    return _documents(part for part in _parts(text) if _is_definition(part))
+
+
+def _parts(text: str) -> list[str]:
+    return f"\n{text}".split("\n---")
+
+
+def _documents(parts: Iterable[str]) -> list[Document]:
     return [body for part in parts for body in yaml.load_all(part, Loader=_Loader) if body]
 
 
@@ -35,14 +83,14 @@ def find(documents: Sequence[Document], kind: str, name: str) -> Document:
     """The one object of a kind and name.
 
     Raises:
-        LocalError: if the manifest has no such object.
+        ManifestError: if the manifest has no such object.
     """
     for body in documents:
         if body["kind"] == kind and body["metadata"]["name"] == name:
             return body
-    raise LocalError(
+    raise ManifestError(
         f"the manifest has no {kind} {name}: the pinned release has another shape than the one "
-        "that local/addons was written for; compare the two and adapt it"
+        "that components/releases.py was written for; compare the two and adapt it"
     )
 
 
@@ -50,15 +98,15 @@ def container(deployment: Document, name: str) -> Document:
     """The one container of a Deployment's Pods.
 
     Raises:
-        LocalError: if there is no container of that name.
+        ManifestError: if there is no container of that name.
     """
     for each in deployment["spec"]["template"]["spec"]["containers"]:
         if each["name"] == name:
             body: Document = each
             return body
-    raise LocalError(
+    raise ManifestError(
         f"Deployment {deployment['metadata']['name']} has no container {name}: the pinned release "
-        "has another shape than the one that local/addons was written for; adapt it"
+        "has another shape than the one that components/releases.py was written for; adapt it"
     )
 
 
@@ -66,15 +114,15 @@ def set_variable(body: Document, name: str, value: str) -> None:
     """Give an environment variable that the container already declares a plain value.
 
     Raises:
-        LocalError: if the container declares no such variable.
+        ManifestError: if the container declares no such variable.
     """
     for number, variable in enumerate(body.get("env", [])):
         if variable["name"] == name:
             body["env"][number] = {"name": name, "value": value}
             return
-    raise LocalError(
+    raise ManifestError(
         f"container {body['name']} has no variable {name}: the pinned release has another shape "
-        "than the one that local/addons was written for; adapt it"
+        "than the one that components/releases.py was written for; adapt it"
     )
 
 

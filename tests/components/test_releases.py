@@ -6,8 +6,8 @@ import copy
 
 import pytest
 
-from local.addons.manifest import Document, container, find, parse
-from local.addons.operators import barman_plugin, cloudnative_pg
+from components.manifest import Document, ManifestError, container, find, parse
+from components.releases import barman_plugin, cloudnative_pg, without_cert_manager
 from local.errors import LocalError
 from local.toolchain import build
 
@@ -90,9 +90,9 @@ def test_a_dead_leader_is_replaced_sooner_than_by_default(cnpg: list[Document]) 
     }
 
 
-def test_the_operator_is_not_throttled(cnpg: list[Document]) -> None:
+def test_the_operator_has_room_to_be_quick(cnpg: list[Document]) -> None:
     resources = manager(cnpg)["resources"]
-    assert "cpu" not in resources["limits"]
+    assert resources["limits"]["cpu"] == "1"
     assert resources["limits"]["memory"]
     assert resources["requests"]["cpu"]
 
@@ -129,7 +129,7 @@ def test_an_image_that_tells_its_version_is_taken(cnpg_release: list[Document], 
 def test_an_image_that_does_not_is_refused_before_the_operator_refuses_it(
     cnpg_release: list[Document], name: str
 ) -> None:
-    with pytest.raises(LocalError, match="reads PostgreSQL's version"):
+    with pytest.raises(ManifestError, match="reads PostgreSQL's version"):
         cloudnative_pg(cnpg_release, operator=OPERATOR, postgres=name, pgbouncer=PGBOUNCER)
 
 
@@ -144,14 +144,14 @@ def test_a_ready_replica_answers_webhooks_whether_it_leads_or_not(cnpg: list[Doc
 
 def test_a_release_without_its_deployment_is_refused(cnpg_release: list[Document]) -> None:
     without = [body for body in cnpg_release if body["kind"] != "Deployment"]
-    with pytest.raises(LocalError, match="no Deployment cnpg-controller-manager"):
+    with pytest.raises(ManifestError, match="no Deployment cnpg-controller-manager"):
         changed_cnpg(without)
 
 
 def test_a_release_that_elects_no_leader_is_refused(cnpg_release: list[Document]) -> None:
     release = copy.deepcopy(cnpg_release)
     manager(release)["args"].remove("--leader-elect")
-    with pytest.raises(LocalError, match="not started with --leader-elect"):
+    with pytest.raises(ManifestError, match="not started with --leader-elect"):
         changed_cnpg(release)
 
 
@@ -161,8 +161,10 @@ def test_the_plugin_and_its_sidecar_get_our_images(barman: list[Document]) -> No
     assert variables(server(barman))["SIDECAR_IMAGE"] == SIDECAR
 
 
-def test_nothing_of_cert_manager_is_left(barman: list[Document]) -> None:
-    assert not [body for body in barman if "cert-manager" in body["apiVersion"]]
+def test_a_cluster_without_cert_manager_can_have_the_rest(barman: list[Document]) -> None:
+    left = without_cert_manager(barman)
+    assert not [body for body in left if "cert-manager" in body["apiVersion"]]
+    assert find(left, "Deployment", "barman-cloud")
 
 
 def test_no_secret_holds_an_image_name(barman: list[Document]) -> None:
@@ -184,7 +186,7 @@ def test_the_plugins_replicas_are_spread_and_guarded(barman: list[Document]) -> 
 
 def test_a_plugin_of_another_shape_is_refused(barman_release: list[Document]) -> None:
     without = [body for body in barman_release if body["kind"] != "Deployment"]
-    with pytest.raises(LocalError, match="no Deployment barman-cloud"):
+    with pytest.raises(ManifestError, match="no Deployment barman-cloud"):
         changed_barman(without)
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from local.addons.manifest import container, find, parse, restart_on_change, set_variable
-from local.errors import LocalError
+from components.manifest import (
+    ManifestError,
+    container,
+    find,
+    parse,
+    restart_on_change,
+    set_variable,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -36,17 +42,17 @@ def test_every_object_but_definitions_is_read() -> None:
 
 
 def test_an_object_that_is_not_there_is_named() -> None:
-    with pytest.raises(LocalError, match="no Deployment elsewhere"):
+    with pytest.raises(ManifestError, match="no Deployment elsewhere"):
         find(parse(MANIFEST), "Deployment", "elsewhere")
 
 
 def test_an_object_of_another_kind_is_not_taken_for_it() -> None:
-    with pytest.raises(LocalError, match="no Deployment here"):
+    with pytest.raises(ManifestError, match="no Deployment here"):
         find(parse(MANIFEST), "Deployment", "here")
 
 
 def test_a_container_that_is_not_there_is_named() -> None:
-    with pytest.raises(LocalError, match="no container manager"):
+    with pytest.raises(ManifestError, match="no container manager"):
         container(find(parse(MANIFEST), "Deployment", "worker"), "manager")
 
 
@@ -58,7 +64,7 @@ def test_a_variable_gets_a_plain_value_in_the_place_of_a_reference() -> None:
 
 def test_a_variable_that_is_not_there_is_named() -> None:
     main = container(find(parse(MANIFEST), "Deployment", "worker"), "main")
-    with pytest.raises(LocalError, match="no variable SHAPE"):
+    with pytest.raises(ManifestError, match="no variable SHAPE"):
         set_variable(main, "SHAPE", "round")
 
 

@@ -422,7 +422,8 @@ def _neo4j(group: list[Workload], world: World) -> System:
                 writes=_majority(copies),
             ),
         ),
-        failover_loss=0.0 if servers > 1 else None,
+        # A server that is alone restarts from its volume, which has all that it acknowledged.
+        failover_loss=0.0,
         failover_time=neo4j.detection(group[0], world) + _NEO4J_ELECTION,
         backup_loss=neo4j.backup_interval(group[0].resource, world),
         buckets=frozenset(neo4j.backup_buckets(namespace, world)),

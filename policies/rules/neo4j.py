@@ -181,9 +181,12 @@ def neo4j_zone_spread(resource: Resource, world: World, _: Options) -> Iterator[
     failing="{kind: CronJob, metadata: {name: neo4j-backup}, $delete: true}",
 )
 def neo4j_backup(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
-    """Look for a CronJob that backs the cluster up, often enough."""
+    """Look for a CronJob that backs the cluster up, often enough.
+
+    The Community edition has no online backup: `neo4j-edition` tells of that.
+    """
     group = cluster(resource, world)
-    if not group or group[0].resource is not resource:
+    if not group or group[0].resource is not resource or not is_cluster(group):
         return
     interval, most = backup_interval(resource, world), options["rpo"]
     if interval is None:

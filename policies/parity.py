@@ -40,7 +40,7 @@ _BY_SIZE = re.compile(
     r"|.*\b(storage|size|hard|memory|cpu|Xms|Xmx|-Xms|-Xmx)\b.*"
     r"|.*(maxReplicas|minReplicas|maxReplicaCount|retention|retentionPolicy)\b.*"
     r"|.*\.parameters\.(shared_buffers|max_slot_wal_keep_size)"
-    r"|.*\b(maxmemory|redis\.conf|sentinel\.conf)\b.*"
+    r"|.*\b(maxmemory|redis\.conf|sentinel\.conf|neo4j\.conf)\b.*"
     r"|rules\[\d+\]\.(expiration|noncurrentVersionExpiration)\..*"
     r"|rule\.defaultRetention\..*"
     r"|spec\.groups\b.*"  # thresholds of alerts follow the sizes

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from policies.model import KUBERNETES, Resource
+from policies.model import KUBERNETES, Resource, mapping
 from policies.rule import Rule
 
 BASELINE = Path(__file__).with_name("baseline.yaml")
@@ -41,7 +41,7 @@ def _identity(manifest: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]
     if "type" in manifest and "name" in manifest:
         return manifest["type"], manifest["name"], manifest.get("properties", {})
     version = str(manifest.get("apiVersion", "v1"))
-    metadata = manifest.get("metadata") or {}
+    metadata = mapping(manifest, "metadata")
     module = version if "/" in version else f"core/{version}"
     name = "-".join(str(metadata.get(key)) for key in ("namespace", "name") if metadata.get(key))
     return f"{KUBERNETES}:{module}:{manifest.get('kind')}", name, manifest

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from policies import cli
+from policies import cli, manifests
 from policies.rules import RULES
 
 pytestmark = pytest.mark.unit
@@ -25,6 +27,11 @@ def test_list_has_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "list").splitlines()
     listed = {line.split()[0] for line in lines if len(line.split()) > 1}
     assert listed - {"rule"} == RULES.keys()
+
+
+def test_list_says_what_a_rule_looks_at(capsys: pytest.CaptureFixture[str]) -> None:
+    line = next(each for each in printed(capsys, "list").splitlines() if "pod-not-bare" in each)
+    assert line.split() == ["pod-not-bare", "high", *["mandatory"] * 4, "Pod"]
 
 
 def test_page_is_what_the_rules_say(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +67,33 @@ def test_runs_as_a_module() -> None:
         check=True,
     )
     assert done.stdout.startswith("redis-quorum (critical)")
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    path = tmp_path / "baseline.yaml"
+    path.write_text(yaml.safe_dump_all(each for each in manifests.baseline() if "kind" in each))
+    return path
+
+
+def test_survival_tells_what_survives(capsys: pytest.CaptureFixture[str], baseline: Path) -> None:
+    assert "goes on" in printed(capsys, "survival", str(baseline))
+    assert json.loads(printed(capsys, "survival", str(baseline), "--json"))["verdicts"]
+
+
+def test_parity_of_a_stack_with_itself(capsys: pytest.CaptureFixture[str], baseline: Path) -> None:
+    assert printed(capsys, "parity", str(baseline), str(baseline), "--rehearsal") == ""
+
+
+def test_parity_tells_what_is_missing(capsys: pytest.CaptureFixture[str], baseline: Path) -> None:
+    less = baseline.with_name("less.yaml")
+    kept = [each for each in manifests.baseline() if each.get("kind") not in {None, "Ingress"}]
+    less.write_text(yaml.safe_dump_all(kept))
+    assert cli.main(["parity", str(baseline), str(less), "--rehearsal"]) == 1
+    assert "Ingress" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["survival", "check"])
+def test_file_that_is_missing_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert cli.main([command, "none.yaml"]) == 2
+    assert "none.yaml" in capsys.readouterr().err

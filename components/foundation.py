@@ -46,6 +46,10 @@ _DATA_HEADROOM = 2
 _HELPERS_PER_INSTANCE = 2
 """Small Pods that come with a data server: poolers, jobs that join or back up an instance."""
 
+_NEO4J_BACKUPS = 2
+_NEO4J_BACKUP = Resources(cpu="500m", memory="2Gi")
+"""A full backup and one of what changed may run at the same time."""
+
 _KAFKA_HELPERS, _KAFKA_HELPER = 5, Resources(cpu="500m", memory="1Gi")
 """Strimzi's Pods beside the servers: topics and users, Cruise Control, exporter, two MirrorMakers;
 the size is that of the largest."""
@@ -324,6 +328,9 @@ def _data_demands(settings: Settings) -> Iterable[_Demand]:
         mongodb.members, mongodb.resources, parts.size_in_bytes(mongodb.storage), volumes=1
     )
     yield _Demand(mongodb.members, _MONGODB_SIDECARS)
+    neo4j = settings.neo4j
+    yield _Demand(neo4j.servers, neo4j.resources, parts.size_in_bytes(neo4j.storage), volumes=1)
+    yield _Demand(_NEO4J_BACKUPS, _NEO4J_BACKUP)
     yield from _kafka_demands(settings.kafka)
     servers = postgres.instances + redis.replicas + redis.sentinels
     yield _Demand(servers * _HELPERS_PER_INSTANCE, small)

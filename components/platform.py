@@ -14,6 +14,7 @@ from components.backup import Backup, BackupArgs
 from components.foundation import Foundation, FoundationArgs
 from components.kafka import Kafka, KafkaArgs, User
 from components.mongodb import Mongodb, MongodbArgs
+from components.neo4j import Neo4j, Neo4jArgs
 from components.parts import Client, Endpoint
 from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
@@ -21,7 +22,7 @@ from components.service import DataAccess, Service, ServiceArgs
 from stacks.settings import Role, Settings
 from stacks.systems import DataSystem
 
-Store = Postgres | Redis | Mongodb | Kafka
+Store = Postgres | Redis | Mongodb | Neo4j | Kafka
 """A component whose data services use; each tells its `endpoint`, and the way in: `access` of each
 service, or `endpoints`, `environment` and `secret_name` that all of them share."""
 
@@ -71,6 +72,7 @@ class Platform(pulumi.ComponentResource):
             DataSystem.POSTGRES: self._postgres(settings, foundation, backup),
             DataSystem.REDIS: self._redis(settings, foundation),
             DataSystem.MONGODB: self._mongodb(settings, foundation, backup),
+            DataSystem.NEO4J: self._neo4j(settings, foundation, backup),
             DataSystem.KAFKA: self._kafka(settings, foundation),
         }
         services = {
@@ -101,7 +103,7 @@ class Platform(pulumi.ComponentResource):
                 backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.POSTGRES),
                 protect=settings.protect,
-                wait=DataSystem.POSTGRES in settings.wait_for_operators,
+                wait=DataSystem.POSTGRES in settings.wait_for,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )
@@ -135,7 +137,25 @@ class Platform(pulumi.ComponentResource):
                 backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.MONGODB),
                 protect=settings.protect,
-                wait=DataSystem.MONGODB in settings.wait_for_operators,
+                wait=DataSystem.MONGODB in settings.wait_for,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
+        )
+
+    def _neo4j(self, settings: Settings, foundation: Foundation, backup: Backup) -> Neo4j:
+        return Neo4j(
+            DataSystem.NEO4J,
+            Neo4jArgs(
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                settings=settings.neo4j,
+                objective=settings.objectives.neo4j,
+                zones=settings.zones,
+                priority_class=parts.priority_class(settings.prefix, parts.DATA),
+                storage_class=foundation.storage_class,
+                backup_bucket=backup.bucket_name,
+                clients=_users(settings, DataSystem.NEO4J),
+                protect=settings.protect,
+                wait=DataSystem.NEO4J in settings.wait_for,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )
@@ -158,7 +178,7 @@ class Platform(pulumi.ComponentResource):
                 standby=settings.role is Role.STANDBY,
                 region_rpo=settings.objectives.region.rpo,
                 protect=settings.protect,
-                wait=DataSystem.KAFKA in settings.wait_for_operators,
+                wait=DataSystem.KAFKA in settings.wait_for,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
         )

@@ -141,12 +141,13 @@ class World:
             stages = build.stage_files(say)
             nodes = cluster.simulated(self.cluster, topology, programs, stages)
             cluster.ensure(self.cluster, nodes, programs, definitions)
-            config: dict[str, object] = {f"{NAMESPACE}:wait_for_operators": []}
+            # Nobody operates here; what needs no operator is as ready as simulated Pods can be.
+            config: dict[str, object] = {f"{NAMESPACE}:wait_for": [DataSystem.NEO4J.value]}
         else:
             replaced = self._start_real(topology, wanted, programs, definitions, say)
             config = {
                 f"{NAMESPACE}:images": replaced,
-                f"{NAMESPACE}:wait_for_operators": [system.value for system in OPERATED],
+                f"{NAMESPACE}:wait_for": _awaited(wanted, replaced),
             }
         endpoint = aws.ensure(self.aws)
         environment = {**endpoint.environment(), "KUBECONFIG": str(self.cluster.kubeconfig)}
@@ -238,6 +239,12 @@ class World:
             path.touch(mode=0o600)
             path.write_text(secrets.token_urlsafe(32))
         return path.read_text()
+
+
+def _awaited(wanted: Settings, replaced: Mapping[str, str]) -> list[str]:
+    """The data systems that can become ready on real nodes."""
+    runs_neo4j = wanted.neo4j.image in replaced
+    return [system.value for system in (*OPERATED, *([DataSystem.NEO4J] if runs_neo4j else []))]
 
 
 def named(stack: str) -> World:

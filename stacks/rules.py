@@ -101,7 +101,9 @@ def stack(settings: model.Settings) -> Iterator[Contradiction]:
     yield from _zones(settings)
     if settings.protect:
         yield from postgres.protected(settings.postgres)
+        yield from neo4j.protected(settings.neo4j)
         yield from kafka.protected(settings.kafka)
+    yield from neo4j.licensed(settings.neo4j)
     yield from _objectives(settings)
     yield from _backups(settings)
     for name, entry in settings.services.items():
@@ -160,6 +162,7 @@ def _backups(settings: model.Settings) -> Iterator[Contradiction]:
             (("postgres", "retention"), ("postgres", "backup_every")),
         )
     yield from mongodb.in_bucket(settings.mongodb, settings.backup.retention)
+    yield from neo4j.in_bucket(settings.neo4j, settings.backup.retention)
     if settings.backup.replica_region == settings.region:
         yield Contradiction(
             ("backup", "replica_region"),

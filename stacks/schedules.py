@@ -39,6 +39,14 @@ def cron(every: int, minute: int) -> str:
     return f"{minute} */{every // HOUR} * * *"
 
 
+def longest(limit: int) -> int:
+    """The longest interval, in seconds, that a schedule keeps and that is no longer than `limit`.
+
+    An hour, the shortest, where `limit` is below it: whether that will do, others judge.
+    """
+    return max((hours * HOUR for hours in _HOURS if hours * HOUR <= limit), default=HOUR)
+
+
 def _is_kept(every: int) -> bool:
     hours, rest = divmod(every, HOUR)
     return not rest and hours in _HOURS

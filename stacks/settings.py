@@ -16,7 +16,7 @@ from pydantic import Field
 
 from stacks import rules
 from stacks.contradictions import Contradiction
-from stacks.systems import DataSystem, OperatedSystem
+from stacks.systems import DataSystem, AwaitedSystem
 from stacks.systems.kafka import KafkaSettings, TopicSettings
 from stacks.systems.mongodb import MongodbSettings
 from stacks.systems.neo4j import Neo4jSettings
@@ -193,8 +193,8 @@ class Settings(Model):
     """First part of every name, so that stacks can share an account."""
     protect: Flag = True
     """Refuse to delete what holds data; then no data system may be smaller than three."""
-    wait_for_operators: tuple[OperatedSystem, ...] = get_args(OperatedSystem)
-    """An update waits until operators report these ready; leave out what no operator runs."""
+    wait_for: tuple[AwaitedSystem, ...] = get_args(AwaitedSystem)
+    """An update waits until these are ready; leave out what cannot run where the stack does."""
     objectives: Objectives = Objectives()
     """What an outage may cost."""
     postgres: PostgresSettings = PostgresSettings()

@@ -105,15 +105,20 @@ def replacements(images: Mapping[str, Image], wanted: Iterable[str]) -> dict[str
     known = definitions()
     found = {}
     for reference in sorted(wanted):
-        repository = _repository(reference)
         names = [
             name
             for name in images
-            if any(fnmatch.fnmatchcase(repository, p) for p in known[name].replaces)
+            if any(_matches(reference, pattern) for pattern in known[name].replaces)
         ]
         if names:
             found[reference] = images[names[0]].reference
     return found
+
+
+def _matches(reference: str, pattern: str) -> bool:
+    """Whether a pattern means an image, by its repository alone or with the tag."""
+    tagged = reference.split("@", maxsplit=1)[0]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (_repository(reference), tagged))
 
 
 def _repository(reference: str) -> str:

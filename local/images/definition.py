@@ -127,7 +127,7 @@ class Definition(_Model):
     command: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     replaces: tuple[str, ...] = ()
-    """Upstream's images, without tag, that this one stands for; `*` matches any text."""
+    """Upstream's images that this one stands for, with or without a tag; `*` matches any text."""
     lacks: tuple[str, ...] = ()
     """What upstream's image has or does, and this one not: a sentence each."""
 

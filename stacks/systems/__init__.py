@@ -20,5 +20,7 @@ class DataSystem(StrEnum):
     KAFKA = "kafka"
 
 
-OperatedSystem = Literal[DataSystem.POSTGRES, DataSystem.MONGODB, DataSystem.KAFKA]
-"""A data system that an operator runs, and reports as ready."""
+AwaitedSystem = Literal[
+    DataSystem.POSTGRES, DataSystem.MONGODB, DataSystem.NEO4J, DataSystem.KAFKA
+]
+"""A data system that an update can wait for, or go on without."""

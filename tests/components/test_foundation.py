@@ -128,8 +128,9 @@ def test_services_may_keep_no_volumes(foundation: Registry) -> None:
 def test_restored_copy_of_the_data_fits_beside_the_original(foundation: Registry) -> None:
     hard = _specs(foundation, "ResourceQuota", "capacity")["sim-data"]["hard"]
     # Twice: 3 x (100 + 20) Gi of PostgreSQL, 3 x 10 Gi of Redis, 3 x 1 Gi of Sentinels, 3 x 100 Gi
-    # of MongoDB, and of Kafka 3 x 100 Gi of brokers and 3 x 10 Gi of controllers.
-    assert hard["requests.storage"] == "2046Gi"
+    # of MongoDB, 3 x 50 Gi of Neo4j, and of Kafka 3 x 100 Gi of brokers and 3 x 10 Gi
+    # of controllers.
+    assert hard["requests.storage"] == "2346Gi"
 
 
 def test_only_a_kafka_that_is_mirrored_has_load_balancers(settings: Settings) -> None:

@@ -52,8 +52,12 @@ def test_only_what_has_no_default_is_declared_without() -> None:
 @pytest.mark.unit
 @pytest.mark.parametrize("name", [name for name, part in DECLARED.items() if "default" in part])
 def test_a_declared_default_means_what_leaving_it_out_does(name: str) -> None:
-    given = VALID | {f"{NAMESPACE}:{name}": DECLARED[name]["default"]}
-    document = Document("stack")
+    key, document = f"{NAMESPACE}:{name}", Document("stack")
+    given = (
+        {**VALID, key: {**DECLARED[name]["default"], **VALID[key]}}
+        if key in VALID
+        else (VALID | {key: DECLARED[name]["default"]})
+    )
     assert load(given, document) == load(VALID, document)
 
 

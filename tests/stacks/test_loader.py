@@ -21,6 +21,7 @@ HEAD = """\
 config:
   aws:region: us-east-1
   fault-tolerance:zones: [us-east-1a, us-east-1b, us-east-1c]
+  fault-tolerance:neo4j: {accept_license: true}
 """
 
 
@@ -102,108 +103,108 @@ def test_keys_of_other_namespaces_are_let_be(project: Project) -> None:
 MESSAGES = {
     "wrong type": (
         "  fault-tolerance:postgres:\n    instances: three\n",
-        'stacks/Pulumi.test.yaml:5: fault-tolerance:postgres.instances is "three"; '
+        'stacks/Pulumi.test.yaml:6: fault-tolerance:postgres.instances is "three"; '
         "it should be a whole number from 1 to 100",
     ),
     "no replicas": (
         "  fault-tolerance:services:\n    gateway:\n      replicas: {min: 0}\n",
-        "stacks/Pulumi.test.yaml:6: fault-tolerance:services.gateway.replicas.min is 0; "
+        "stacks/Pulumi.test.yaml:7: fault-tolerance:services.gateway.replicas.min is 0; "
         "it should be a whole number from 3 to 100",
     ),
     "a million replicas": (
         "  fault-tolerance:services:\n    gateway:\n      replicas: {max: 1000000}\n",
-        "stacks/Pulumi.test.yaml:6: fault-tolerance:services.gateway.replicas.max is 1000000; "
+        "stacks/Pulumi.test.yaml:7: fault-tolerance:services.gateway.replicas.max is 1000000; "
         "it should be a whole number from 3 to 100",
     ),
     "an RPO of soon": (
         "  fault-tolerance:objectives:\n    postgres:\n      rpo: soon\n",
-        'stacks/Pulumi.test.yaml:6: fault-tolerance:objectives.postgres.rpo is "soon"; '
+        'stacks/Pulumi.test.yaml:7: fault-tolerance:objectives.postgres.rpo is "soon"; '
         "it should be a time from 0s to 7d, such as 30s, 5m, 1h or 7d",
     ),
     "unknown key": (
         "  fault-tolerance:postgress: {}\n",
-        "stacks/Pulumi.test.yaml:4: fault-tolerance:postgress is not known; "
+        "stacks/Pulumi.test.yaml:5: fault-tolerance:postgress is not known; "
         "did you mean fault-tolerance:postgres?",
     ),
     "unknown key within": (
         "  fault-tolerance:services:\n    gateway: {replica: 3}\n",
-        "stacks/Pulumi.test.yaml:5: fault-tolerance:services.gateway.replica is not known; "
+        "stacks/Pulumi.test.yaml:6: fault-tolerance:services.gateway.replica is not known; "
         "did you mean replicas?",
     ),
     "region of our own": (
         "  fault-tolerance:region: us-east-1\n",
-        "stacks/Pulumi.test.yaml:4: fault-tolerance:region is not known; "
+        "stacks/Pulumi.test.yaml:5: fault-tolerance:region is not known; "
         "the region is aws:region, which the provider reads too",
     ),
     "misspelled namespace": (
         "  fault-tolerence:prefix: x\n",
-        "stacks/Pulumi.test.yaml:4: fault-tolerence:prefix is in a namespace that nobody reads; "
+        "stacks/Pulumi.test.yaml:5: fault-tolerence:prefix is in a namespace that nobody reads; "
         "did you mean fault-tolerance:prefix?",
     ),
     "no namespace": (
         "  prefix: x\n",
-        "stacks/Pulumi.test.yaml:4: prefix should have a namespace: "
+        "stacks/Pulumi.test.yaml:5: prefix should have a namespace: "
         "did you mean fault-tolerance:prefix?",
     ),
     "unknown choice": (
         "  fault-tolerance:role: primary\n",
-        'stacks/Pulumi.test.yaml:4: fault-tolerance:role is "primary"; '
+        'stacks/Pulumi.test.yaml:5: fault-tolerance:role is "primary"; '
         "it should be one of active, standby",
     ),
     "not a boolean": (
         "  fault-tolerance:protect: yes\n",
-        'stacks/Pulumi.test.yaml:4: fault-tolerance:protect is "yes"; it should be true or false',
+        'stacks/Pulumi.test.yaml:5: fault-tolerance:protect is "yes"; it should be true or false',
     ),
     "section that is no mapping": (
         "  fault-tolerance:services:\n    gateway: {replicas: three}\n",
-        'stacks/Pulumi.test.yaml:5: fault-tolerance:services.gateway.replicas is "three"; '
+        'stacks/Pulumi.test.yaml:6: fault-tolerance:services.gateway.replicas is "three"; '
         "it should be a mapping with keys out of min, max",
     ),
     "empty section": (
         "  fault-tolerance:services:\n    gateway:\n      replicas:\n",
-        "stacks/Pulumi.test.yaml:6: fault-tolerance:services.gateway.replicas is empty; "
+        "stacks/Pulumi.test.yaml:7: fault-tolerance:services.gateway.replicas is empty; "
         "it should be a mapping with keys out of min, max",
     ),
     "service name that cannot be": (
         "  fault-tolerance:services:\n    My_Shop: {tier: core, image: 'example.com/shop:1'}\n",
-        "stacks/Pulumi.test.yaml:5: fault-tolerance:services.My_Shop is not a name that can be "
+        "stacks/Pulumi.test.yaml:6: fault-tolerance:services.My_Shop is not a name that can be "
         "used; it should be a name of at most 40 lower-case letters, digits and dashes, "
         "starting with a letter, such as deck-analytics",
     ),
     "encrypted": (
         "  fault-tolerance:prefix: {secure: 'v1:hunter2'}\n",
-        "stacks/Pulumi.test.yaml:4: fault-tolerance:prefix is encrypted, but this setting is no "
+        "stacks/Pulumi.test.yaml:5: fault-tolerance:prefix is encrypted, but this setting is no "
         "secret: what is made of it can be read in the state; write it in clear",
     ),
     "secret in the wrong place": (
         "  fault-tolerance:services:\n    gateway: {environment: {DB_PASSWORD: 5}}\n",
-        "stacks/Pulumi.test.yaml:5: fault-tolerance:services.gateway.environment.DB_PASSWORD is "
+        "stacks/Pulumi.test.yaml:6: fault-tolerance:services.gateway.environment.DB_PASSWORD is "
         "(not shown: it looks like a secret); it should be text, in quotes where it looks like a "
         "number",
     ),
     "catalogue that is missing": (
         "  fault-tolerance:catalogue: catalog.yaml\n",
-        'stacks/Pulumi.test.yaml:4: fault-tolerance:catalogue is "catalog.yaml"; '
+        'stacks/Pulumi.test.yaml:5: fault-tolerance:catalogue is "catalog.yaml"; '
         "it should be a YAML file in stacks/ with services and topics, such as catalogue.yaml",
     ),
     "catalogue that is no name": (
         "  fault-tolerance:catalogue: [a]\n",
-        "stacks/Pulumi.test.yaml:4: fault-tolerance:catalogue is [a]; "
+        "stacks/Pulumi.test.yaml:5: fault-tolerance:catalogue is [a]; "
         "it should be a YAML file in stacks/ with services and topics, such as catalogue.yaml",
     ),
     "unknown section": (
         "confg: {}\n",
-        "stacks/Pulumi.test.yaml:4: confg is not known at the top of a stack file; "
+        "stacks/Pulumi.test.yaml:5: confg is not known at the top of a stack file; "
         "did you mean config?",
     ),
     "key given twice": (
         "  fault-tolerance:prefix: a\n  fault-tolerance:prefix: b\n",
-        "stacks/Pulumi.test.yaml:5: fault-tolerance:prefix is given twice, first on line 4: "
+        "stacks/Pulumi.test.yaml:6: fault-tolerance:prefix is given twice, first on line 5: "
         "keep one",
     ),
     "alias": (
         "  fault-tolerance:prefix: &name sim\n  fault-tolerance:role: *name\n",
-        "stacks/Pulumi.test.yaml:5: fault-tolerance:role is a YAML alias (*): write the value out",
+        "stacks/Pulumi.test.yaml:6: fault-tolerance:role is a YAML alias (*): write the value out",
     ),
 }
 
@@ -216,7 +217,10 @@ def test_a_mistake_is_told_in_one_clear_line(case: str, project: Project) -> Non
 
 
 def test_one_zone_is_told_with_the_list(project: Project) -> None:
-    project.write("config:\n  aws:region: us-east-1\n  fault-tolerance:zones: [us-east-1a]\n")
+    project.write(
+        "config:\n  aws:region: us-east-1\n  fault-tolerance:zones: [us-east-1a]\n"
+        "  fault-tolerance:neo4j: {accept_license: true}\n"
+    )
     assert project.errors() == [
         "stacks/Pulumi.test.yaml:3: fault-tolerance:zones is [us-east-1a]; it should be a list of "
         "at least 3 availability zones, such as [us-east-1a, us-east-1b, us-east-1c]"
@@ -224,7 +228,7 @@ def test_one_zone_is_told_with_the_list(project: Project) -> None:
 
 
 def test_what_is_missing_is_told(project: Project) -> None:
-    project.write("")
+    project.write("config:\n  fault-tolerance:neo4j: {accept_license: true}\n")
     assert project.errors() == [
         "stacks/Pulumi.test.yaml: aws:region is missing; "
         "it should be a region of AWS, such as us-east-1",
@@ -253,6 +257,7 @@ config:
   fault-tolerance:backup: {retention: 30d, lock: 40d, replica_region: us-east-1}
   fault-tolerance:zones: [us-east-1a, us-east-1b, us-west-2c]
   fault-tolerance:zoness: []
+  fault-tolerance:neo4j: {accept_license: true}
 """
     )
     assert [error.split(" ")[:2] for error in project.errors()] == [
@@ -278,7 +283,7 @@ def test_a_mistake_in_the_catalogue_is_told_there(project: Project) -> None:
     (project.root / "stacks" / DEFAULT_CATALOGUE).write_text(text)
     project.configure(services={"shop": {"port": 1}})
     own, catalogue = project.errors()
-    assert own.startswith("stacks/Pulumi.test.yaml:5: fault-tolerance:services.shop.port ")
+    assert own.startswith("stacks/Pulumi.test.yaml:7: fault-tolerance:services.shop.port ")
     assert catalogue.startswith(
         'stacks/catalogue.yaml:4: services.shop.image is "example.com/shop"; '
     )

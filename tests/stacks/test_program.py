@@ -57,10 +57,10 @@ def test_a_mistake_is_told_by_file_and_line_without_a_traceback(
     said = Reader(project, engine, "test").error()
     assert "Traceback" not in said
     assert (
-        'stacks/Pulumi.test.yaml:4: fault-tolerance:postgres.instances is "three"; '
+        'stacks/Pulumi.test.yaml:6: fault-tolerance:postgres.instances is "three"; '
         "it should be a whole number from 1 to 100"
     ) in said
-    assert 'stacks/Pulumi.test.yaml:5: fault-tolerance:prefix is "NO"; ' in said
+    assert 'stacks/Pulumi.test.yaml:7: fault-tolerance:prefix is "NO"; ' in said
 
 
 @pytest.mark.engine
@@ -75,7 +75,7 @@ def test_an_unknown_key_is_told(project: Project, engine: Make) -> None:
 def test_values_set_by_path_are_read(project: Project, engine: Make) -> None:
     reader = Reader(project, engine, "dev")
     values = {
-        "fault-tolerance:protect": "true",
+        "fault-tolerance:prefix": "other",
         "fault-tolerance:postgres.instances": "5",
         "fault-tolerance:services.gateway.resources.cpu": "2",
         "fault-tolerance:services.gateway.replicas.max": "7",
@@ -83,7 +83,7 @@ def test_values_set_by_path_are_read(project: Project, engine: Make) -> None:
     for key, value in values.items():
         reader.stack.set_config(key, automation.ConfigValue(value), path=True)
     found = reader.settings()
-    assert (found.protect, found.postgres.instances) == (True, 5)
+    assert (found.prefix, found.postgres.instances) == ("other", 5)
     gateway = found.services["gateway"]
     assert (gateway.resources.cpu, gateway.replicas.max) == ("2", 7)
     assert found == project.settings("dev")
@@ -116,8 +116,10 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     def give(configuration: dict[str, str], *secrets: str) -> None:
         least = {"aws:region": VALID["aws:region"]}
-        zones = {"fault-tolerance:zones": json.dumps(VALID["fault-tolerance:zones"])}
-        config.set_all_config(least | zones | configuration, list(secrets))
+        nested = {
+            key: json.dumps(value) for key, value in VALID.items() if not isinstance(value, str)
+        }
+        config.set_all_config(least | nested | configuration, list(secrets))
 
     monkeypatch.setattr(pulumi, "get_stack", lambda: "elsewhere")
     yield give

@@ -299,7 +299,11 @@ def test_a_circle_of_calls_is_told_once_with_its_members(project: Project) -> No
 def test_two_circles_of_calls_are_both_told() -> None:
     pairs = {"a": "b", "b": "a", "c": "d", "d": "c"}
     services = {name: CORE | {"calls": [callee]} for name, callee in pairs.items()}
-    zones = ["us-east-1a", "us-east-1b", "us-east-1c"]
+    given = {
+        "region": "us-east-1",
+        "zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
+        "neo4j": {"accept_license": True},
+    }
     with pytest.raises(ValidationError) as caught:
-        Settings.model_validate({"region": "us-east-1", "zones": zones, "services": services})
+        Settings.model_validate({**given, "services": services})
     assert caught.value.error_count() == 2

@@ -18,6 +18,7 @@ from stacks.settings import (
     Settings,
     Tier,
 )
+from stacks.systems.neo4j import Neo4jSettings
 from stacks.systems.postgres import PostgresSettings
 from stacks.systems.redis import RedisSettings
 from stacks.values import DAY, Objective, Resources, duration, seconds
@@ -120,7 +121,8 @@ def test_settings_never_change() -> None:
 
 def test_the_defaults_hold_together() -> None:
     zones = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
-    settings = Settings(region="eu-west-1", zones=zones, services={})
+    licensed = Neo4jSettings(accept_license=True)
+    settings = Settings(region="eu-west-1", zones=zones, neo4j=licensed, services={})
     assert settings.objectives == Objectives()
 
 

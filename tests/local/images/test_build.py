@@ -129,10 +129,13 @@ def image(name: str) -> Image:
         ("ghcr.io/cloudnative-pg/postgresql:17.6@sha256:" + "0" * 64, "postgres"),
         ("example.com/gateway:1.8.0", "service"),
         ("oliver006/redis_exporter", "redis-exporter"),
+        ("neo4j:5.26.12-community", "neo4j"),
     ],
 )
 def test_an_upstream_image_has_a_local_one_in_its_place(upstream: str, name: str) -> None:
-    images = {each: image(each) for each in ("redis", "postgres", "service", "redis-exporter")}
+    images = {
+        each: image(each) for each in ("redis", "postgres", "service", "redis-exporter", "neo4j")
+    }
     assert build.replacements(images, [upstream]) == {upstream: f"node.local/{name}:1"}
 
 
@@ -142,8 +145,10 @@ def test_the_port_of_a_registry_is_no_tag() -> None:
 
 
 @pytest.mark.unit
-def test_an_image_that_nothing_replaces_is_left_out() -> None:
-    assert build.replacements({"redis": image("redis")}, ["mongo:8"]) == {}
+@pytest.mark.parametrize("upstream", ["mongo:8", "neo4j:5.26.12-enterprise"])
+def test_an_image_that_nothing_replaces_is_left_out(upstream: str) -> None:
+    images = {"redis": image("redis"), "neo4j": image("neo4j")}
+    assert build.replacements(images, [upstream]) == {}
 
 
 def record(built_image: Image) -> dict[str, Any]:

@@ -1,0 +1,568 @@
+"""A Neo4j graph database: a cluster that outlives a server or a zone, or one server that does not.
+
+Enterprise: one StatefulSet a server, so that each can be stopped, moved and repaired alone; all are
+primaries of every database, in different zones; backups are taken from outside the servers, full
+ones and between them only what changed. Community has neither cluster nor backup of a running
+database: one server, a declared single point of failure, which stops now and then to be dumped.
+
+Traffic between servers and from clients is not encrypted here: that is the mesh's part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pulumi
+from pulumi_kubernetes.apps.v1 import StatefulSet
+from pulumi_kubernetes.batch.v1 import CronJob
+from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
+from pulumi_random import RandomPassword
+
+from components import alerts, connection, metrics, neo4j_alerts, parts
+from components.parts import Client, Endpoint
+from stacks import schedules
+from stacks.systems.neo4j import Edition, Neo4jSettings, backup_every
+from stacks.values import Objective
+
+PORT = 7687
+"""Bolt, the protocol of every driver."""
+
+_CLUSTER_PORT, _RAFT_PORT, _ROUTING_PORT, _BACKUP_PORT = 6000, 7000, 7688, 6362
+_METRICS_PORT = 2004
+_STORE_PORT = 443
+"""Of the object store, and of the service that lends the role to reach it."""
+
+_FILES = Path(__file__).parent / "neo4j_files"
+_SCRIPTS, _SECRETS, _RUN, _DATA = "/etc/neo4j", "/etc/secrets", "/run/neo4j", "/data"
+
+_USER = 7474
+"""`neo4j` in the official images."""
+_LOGIN = "neo4j"
+
+_SERVER_LABEL = "fault-tolerance/server"
+
+_HEAP_SHARE = Decimal(1) / 2
+_PAGE_CACHE_SHARE = Decimal(1) / 4
+"""Of a server's memory; the rest is for threads, network buffers and indexes outside the heap."""
+
+_EPHEMERAL = "1Gi"
+
+_GRACE_SECONDS = 120
+"""For a server to hand its leaderships over and write what is in memory; a longer stop is a crash,
+after which it replays its log."""
+
+_START_SECONDS = 1800
+"""For replaying the log, and for copying a store that fell too far behind."""
+
+_BACKUP_CPU, _BACKUP_MEMORY = "500m", "2Gi"
+_BACKUP_SCRATCH = "10Gi"
+_BACKUP_LIMIT_SECONDS = 6 * 3600
+_BACKUP_START_SECONDS = 600
+"""A backup that could not begin for so long is left to the next one."""
+_MINUTES = {"full": 10, "change": 50}
+"""Past the hour: the two do not begin together."""
+
+_OPTIONS = {
+    # A transaction that met a change of leaders is tried again for so long; an election takes 30 s.
+    "NEO4J_MAX_TRANSACTION_RETRY_SECONDS": "60",
+    "NEO4J_CONNECTION_TIMEOUT_SECONDS": "3",
+    "NEO4J_MAX_CONNECTION_LIFETIME_SECONDS": "600",
+}
+
+
+@dataclass(frozen=True)
+class Neo4jArgs:
+    """Settings and surroundings of the graph database.
+
+    Raises:
+        ValueError: if the servers cannot each have a zone of their own.
+    """
+
+    namespace: str
+    settings: Neo4jSettings
+    objective: Objective
+    zones: tuple[str, ...]
+    priority_class: str
+    storage_class: str
+    backup_bucket: str
+    clients: tuple[Client, ...]
+    protect: bool
+    wait: bool = True
+    """Wait until the servers are ready, so that an update which leaves them broken fails. Not where
+    their image cannot be had."""
+
+    def __post_init__(self) -> None:
+        if self.settings.servers > len(set(self.zones)):
+            raise ValueError(
+                f"neo4j: servers is {self.settings.servers}, but there are only "
+                f"{len(set(self.zones))} zones: each server needs a zone of its own, or one zone "
+                "takes a majority with it"
+            )
+
+
+class Neo4j(pulumi.ComponentResource):
+    """A graph database with its credentials, metrics, alerts, network policies and backups.
+
+    Clients connect to `NEO4J_URI` with `username` and `password` of the Secret `secret_name`. With
+    a cluster it is a `neo4j://` address: the driver asks any server for the routing table and
+    sends writes to the leader.
+
+    The backups reach the bucket with the role that the ServiceAccount, named as the database, is
+    given (EKS Pod Identity or an annotation): no key is stored. Community's dumps stay on the
+    server's volume.
+
+    Example:
+        A program of its own::
+
+            graph = Neo4j(
+                "cards",
+                Neo4jArgs(
+                    namespace="games-data",
+                    settings=Neo4jSettings(accept_license=True),
+                    objective=Objective(rpo=3600, rto=180),
+                    zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+                    priority_class="games-data",
+                    storage_class="gp3",
+                    backup_bucket="games-backups",
+                    clients=(Client("games-core", "decks"),),
+                    protect=True,
+                ),
+            )
+            pulumi.export("graph", graph.endpoint)
+    """
+
+    endpoint: pulumi.Output[str]
+    """Host and port that lead to any server that is ready."""
+    endpoints: tuple[Endpoint, ...]
+    """What clients open connections to."""
+    environment: Mapping[str, str]
+    """Where the database is; also in the ConfigMap `secret_name`."""
+    secret_name: str
+    """A Secret with `username` and `password`, in each namespace that has clients."""
+
+    def __init__(
+        self, name: str, args: Neo4jArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("fault-tolerance:neo4j:Neo4j", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        metadata = _metadata(name, args, "neo4j")
+        files = _files(name, args)
+        generated = RandomPassword(f"{name}-password", length=32, special=False, opts=child)
+        password = pulumi.Output.secret(generated.result)
+        needs: list[pulumi.Resource] = [
+            ServiceAccount(
+                f"{name}-account",
+                metadata=metadata,
+                automount_service_account_token=False,
+                opts=child,
+            ),
+            ConfigMap(f"{name}-config", metadata=metadata, data=files, opts=child),
+            Secret(
+                f"{name}-secret",
+                metadata=metadata,
+                data={"password": connection.encoded(password)},
+                opts=child,
+            ),
+            NetworkPolicy(
+                f"{name}-network", metadata=metadata, spec=_network(name, args), opts=child
+            ),
+            *self._services(name, args),
+        ]
+        PodDisruptionBudget(
+            f"{name}-disruption",
+            metadata=metadata,
+            spec=parts.disruption_budget(parts.selector(name)),
+            opts=child,
+        )
+        for number in range(1, args.settings.servers + 1):
+            StatefulSet(
+                f"{name}-{number}-server",
+                metadata=parts.metadata(
+                    _server(name, number),
+                    args.namespace,
+                    parts.labels(name, "neo4j"),
+                    _skip_await(args),
+                ),
+                spec=_stateful_set(name, number, args, files),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=needs,
+                    protect=args.protect,
+                    retain_on_delete=args.protect,
+                ),
+            )
+        if _is_enterprise(args):
+            self._backups(name, args)
+            metrics.pod_monitor(
+                f"{name}-metrics", metadata, {"matchLabels": parts.selector(name)}, child
+            )
+        alerts.rules(
+            f"{name}-alerts",
+            metadata,
+            neo4j_alerts.of(
+                name, args.namespace, args.settings, backup_every(args.settings, args.objective)
+            ),
+            child,
+        )
+
+        client = Endpoint(args.namespace, name, PORT)
+        scheme = "neo4j" if _is_enterprise(args) else "bolt"
+        self.endpoint = pulumi.Output.from_input(f"{client.host}:{PORT}")
+        self.endpoints = (client,)
+        self.environment = {"NEO4J_URI": f"{scheme}://{client.host}:{PORT}", **_OPTIONS}
+        self.secret_name = connection.publish(
+            name,
+            args.clients,
+            self.environment,
+            {"username": pulumi.Output.from_input(_LOGIN), "password": password},
+            parent=self,
+        )
+        self.register_outputs({"endpoint": self.endpoint, "secret_name": self.secret_name})
+
+    def _services(self, name: str, args: Neo4jArgs) -> list[pulumi.Resource]:
+        """One for clients, to servers that are ready; one by which servers find each other."""
+        child = pulumi.ResourceOptions(parent=self)
+        return [
+            Service(
+                f"{name}-service",
+                metadata=parts.metadata(
+                    name, args.namespace, parts.labels(name, "neo4j"), _skip_await(args)
+                ),
+                spec={
+                    "selector": parts.selector(name),
+                    "ports": [{"name": "bolt", "port": PORT, "targetPort": "bolt"}],
+                },
+                opts=child,
+            ),
+            Service(
+                f"{name}-servers-service",
+                metadata=_metadata(_servers(name), args, "neo4j"),
+                spec={
+                    "clusterIP": "None",
+                    # They must find each other to become ready, so names come first.
+                    "publishNotReadyAddresses": True,
+                    "selector": parts.selector(name),
+                    "ports": [
+                        {"name": port, "port": number, "targetPort": number}
+                        for port, number in _ports(args).items()
+                    ],
+                },
+                opts=child,
+            ),
+        ]
+
+    def _backups(self, name: str, args: Neo4jArgs) -> None:
+        """Full ones, and between them ones that hold only what changed since the one before."""
+        every = backup_every(args.settings, args.objective)
+        NetworkPolicy(
+            f"{name}-backup-network",
+            metadata=_metadata(_backup(name), args, "backup"),
+            spec=parts.network_policy(
+                parts.selector(_backup(name)),
+                egress=[
+                    *parts.allow_to(
+                        [{"podSelector": {"matchLabels": parts.selector(name)}}], _BACKUP_PORT
+                    ),
+                    # The address of the bucket is not known here.
+                    {"ports": parts.ports(_STORE_PORT)},
+                ],
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        for kind, interval in (("full", args.settings.full_every), ("change", every)):
+            CronJob(
+                f"{name}-{kind}-backup",
+                metadata=_metadata(f"{name}-{kind}", args, "backup"),
+                spec=_backup_job(name, kind, interval, args),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+
+
+def _is_enterprise(args: Neo4jArgs) -> bool:
+    return args.settings.edition is Edition.ENTERPRISE
+
+
+def _metadata(name: str, args: Neo4jArgs, component: str) -> parts.Object:
+    return parts.metadata(name, args.namespace, parts.labels(name, component))
+
+
+def _skip_await(args: Neo4jArgs) -> dict[str, str]:
+    return {} if args.wait else {"pulumi.com/skipAwait": "true"}
+
+
+def _server(name: str, number: int) -> str:
+    """The name of a server's StatefulSet; its one Pod is `<name>-<number>-0`."""
+    return f"{name}-{number}"
+
+
+def _servers(name: str) -> str:
+    return f"{name}-servers"
+
+
+def _backup(name: str) -> str:
+    return f"{name}-backup"
+
+
+def _host(name: str, number: int, args: Neo4jArgs) -> str:
+    """Where a server is found whether it is ready or not."""
+    return f"{_server(name, number)}-0.{_servers(name)}.{args.namespace}.svc.cluster.local"
+
+
+def _ports(args: Neo4jArgs) -> dict[str, int]:
+    """What servers open to each other."""
+    if not _is_enterprise(args):
+        return {"bolt": PORT}
+    return {
+        "bolt": PORT,
+        "cluster": _CLUSTER_PORT,
+        "raft": _RAFT_PORT,
+        "routing": _ROUTING_PORT,
+        "backup": _BACKUP_PORT,
+    }
+
+
+def _files(name: str, args: Neo4jArgs) -> dict[str, str]:
+    scripts = {path.name: path.read_text() for path in sorted(_FILES.iterdir())}
+    lines = (f"{key}={value}\n" for key, value in configuration(name, args).items())
+    return {"neo4j.conf": "".join(lines), **scripts}
+
+
+def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
+    """What every server is told, in the keys of `neo4j.conf`."""
+    memory = parts.size_in_bytes(args.settings.resources.memory)
+    heap = _megabytes(memory * _HEAP_SHARE)
+    shared = {
+        "server.default_listen_address": "0.0.0.0",  # noqa: S104, a Pod has no other address
+        "server.bolt.enabled": "true",
+        "server.bolt.listen_address": f":{PORT}",
+        "server.http.enabled": "false",
+        "server.directories.data": _DATA,
+        "server.directories.logs": f"{_RUN}/logs",
+        "server.directories.run": f"{_RUN}/run",
+        "server.directories.import": f"{_RUN}/import",
+        # The whole heap from the start: a server that grows later may find no memory then.
+        "server.memory.heap.initial_size": heap,
+        "server.memory.heap.max_size": heap,
+        "server.memory.pagecache.size": _megabytes(memory * _PAGE_CACHE_SHARE),
+        # One that is out of memory answers no one and holds its leaderships: better none.
+        "server.jvm.additional": "-XX:+ExitOnOutOfMemoryError",
+        "dbms.usage_report.enabled": "false",
+    }
+    if not _is_enterprise(args):
+        return shared
+    servers = range(1, args.settings.servers + 1)
+    return shared | {
+        # Upstream's default is one copy of each database, however many servers there are.
+        "initial.dbms.default_primaries_count": str(args.settings.servers),
+        "dbms.cluster.minimum_initial_system_primaries_count": str(args.settings.servers),
+        "dbms.cluster.discovery.version": "V2_ONLY",
+        "dbms.cluster.discovery.resolver_type": "LIST",
+        "dbms.cluster.discovery.v2.endpoints": ",".join(
+            f"{_host(name, number, args)}:{_CLUSTER_PORT}" for number in servers
+        ),
+        "server.cluster.listen_address": f":{_CLUSTER_PORT}",
+        "server.cluster.raft.listen_address": f":{_RAFT_PORT}",
+        "server.routing.listen_address": f":{_ROUTING_PORT}",
+        # Clients behind a load balancer, too, are led to the leader.
+        "dbms.routing.enabled": "true",
+        "server.backup.enabled": "true",
+        "server.backup.listen_address": f"0.0.0.0:{_BACKUP_PORT}",
+        "server.metrics.prometheus.enabled": "true",
+        "server.metrics.prometheus.endpoint": f"0.0.0.0:{_METRICS_PORT}",
+        "server.metrics.filter": "*",
+    }
+
+
+def _megabytes(amount: Decimal) -> str:
+    return f"{int(amount) // 2**20}m"
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _network(name: str, args: Neo4jArgs) -> parts.Object:
+    """Let servers talk to each other, and clients to all of them: any may lead a database."""
+    family = [{"podSelector": {"matchLabels": parts.selector(name)}}]
+    backups = [{"podSelector": {"matchLabels": parts.selector(_backup(name))}}]
+    inside = [number for port, number in _ports(args).items() if port != "backup"]
+    enterprise = _is_enterprise(args)
+    return parts.network_policy(
+        parts.selector(name),
+        ingress=[
+            *parts.allow_from(parts.client_peers(args.clients), PORT),
+            *(parts.allow_from(family, *inside) if enterprise else []),
+            *(parts.allow_from(backups, _BACKUP_PORT) if enterprise else []),
+            *(parts.allow_from([metrics.reader()], _METRICS_PORT) if enterprise else []),
+        ],
+        egress=parts.allow_to(family, *inside) if enterprise else [],
+    )
+
+
+def _stateful_set(
+    name: str, number: int, args: Neo4jArgs, files: Mapping[str, str]
+) -> parts.Object:
+    retention = "Retain" if args.protect else "Delete"
+    own = {**parts.selector(name), _SERVER_LABEL: str(number)}
+    return {
+        "serviceName": _servers(name),
+        "replicas": 1,
+        "selector": {"matchLabels": own},
+        "updateStrategy": {"type": "RollingUpdate"},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": "Retain"},
+        "template": {
+            "metadata": {
+                "labels": {**parts.labels(name, "neo4j"), **own},
+                # A change of a file replaces the Pod.
+                "annotations": {"fault-tolerance/config": _digest(files)},
+            },
+            "spec": _pod(name, number, args),
+        },
+        "volumeClaimTemplates": [
+            {
+                "metadata": {"name": "data"},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": args.storage_class,
+                    "resources": {"requests": {"storage": args.settings.storage}},
+                },
+            }
+        ],
+    }
+
+
+def _pod(name: str, number: int, args: Neo4jArgs) -> parts.Object:
+    return {
+        "serviceAccountName": name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "priorityClassName": args.priority_class,
+        "securityContext": parts.pod_security(_USER),
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "tolerations": parts.tolerations(),
+        "affinity": parts.apart(parts.selector(name)),
+        "topologySpreadConstraints": parts.spread(parts.selector(name), "controller-revision-hash"),
+        "containers": [_container(name, number, args)],
+        "volumes": [
+            {"name": "config", "configMap": {"name": name, "defaultMode": 0o555}},
+            {"name": "secrets", "secret": {"secretName": name, "defaultMode": 0o440}},
+            parts.scratch("run", "512Mi"),
+            parts.scratch("tmp", "256Mi"),
+        ],
+    }
+
+
+def _container(name: str, number: int, args: Neo4jArgs) -> parts.Object:
+    settings = args.settings
+    own = {
+        "ADDRESS": _host(name, number, args),
+        "NEO4J_FILES": _SCRIPTS,
+        "NEO4J_SECRETS": _SECRETS,
+        "NEO4J_DATA": _DATA,
+        "NEO4J_RUN": _RUN,
+    }
+    if _is_enterprise(args):
+        own["NEO4J_ACCEPT_LICENSE_AGREEMENT"] = "yes"
+    else:
+        own["DUMP_SECONDS"] = str(backup_every(settings, args.objective))
+    exporting = [{"name": metrics.PORT, "containerPort": _METRICS_PORT}]
+    return {
+        "name": "neo4j",
+        "image": settings.image,
+        "command": ["sh", f"{_SCRIPTS}/start.sh"],
+        "env": [{"name": key, "value": value} for key, value in own.items()],
+        "ports": [
+            {"name": "bolt", "containerPort": PORT},
+            *(exporting if _is_enterprise(args) else []),
+        ],
+        "resources": parts.container_resources(
+            settings.resources.cpu, settings.resources.memory, _EPHEMERAL
+        ),
+        "securityContext": parts.container_security(),
+        "startupProbe": {
+            "tcpSocket": {"port": "bolt"},
+            "periodSeconds": 5,
+            "failureThreshold": _START_SECONDS // 5,
+        },
+        "livenessProbe": {
+            "tcpSocket": {"port": "bolt"},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+            "timeoutSeconds": 5,
+        },
+        "readinessProbe": parts.exec_probe(
+            ["bash", f"{_SCRIPTS}/ready.sh", str(PORT)], period=5, failures=3
+        ),
+        "volumeMounts": [
+            {"name": "config", "mountPath": _SCRIPTS, "readOnly": True},
+            {"name": "secrets", "mountPath": _SECRETS, "readOnly": True},
+            {"name": "data", "mountPath": _DATA},
+            {"name": "run", "mountPath": _RUN},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, of the container
+        ],
+    }
+
+
+def _backup_job(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Object:
+    """A backup asks any server that answers; one that cannot extend the chain begins a new one."""
+    servers = range(1, args.settings.servers + 1)
+    command = [
+        "neo4j-admin",
+        "database",
+        "backup",
+        "*",
+        f"--from={','.join(f'{_host(name, number, args)}:{_BACKUP_PORT}' for number in servers)}",
+        f"--to-path=s3://{args.backup_bucket}/{name}/",
+        f"--type={'FULL' if kind == 'full' else 'AUTO'}",
+        "--include-metadata=all",
+        "--temp-path=/scratch",
+    ]
+    return {
+        "schedule": schedules.cron(interval, _MINUTES[kind]),
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": _BACKUP_START_SECONDS,
+        "successfulJobsHistoryLimit": 3,
+        "failedJobsHistoryLimit": 3,
+        "jobTemplate": {
+            "spec": {
+                "backoffLimit": 2,
+                "activeDeadlineSeconds": _BACKUP_LIMIT_SECONDS,
+                "template": {
+                    "metadata": {"labels": parts.labels(_backup(name), "backup")},
+                    "spec": {
+                        "serviceAccountName": name,
+                        "automountServiceAccountToken": False,
+                        "enableServiceLinks": False,
+                        "restartPolicy": "Never",
+                        "priorityClassName": args.priority_class,
+                        "securityContext": parts.pod_security(_USER),
+                        "tolerations": parts.tolerations(),
+                        "containers": [
+                            {
+                                "name": "backup",
+                                "image": args.settings.image,
+                                "command": command,
+                                "env": [{"name": "NEO4J_ACCEPT_LICENSE_AGREEMENT", "value": "yes"}],
+                                "resources": parts.container_resources(
+                                    _BACKUP_CPU, _BACKUP_MEMORY, _BACKUP_SCRATCH
+                                ),
+                                "securityContext": parts.container_security(),
+                                "volumeMounts": [
+                                    {"name": "scratch", "mountPath": "/scratch"},
+                                    {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108
+                                ],
+                            }
+                        ],
+                        "volumes": [parts.scratch("scratch", _BACKUP_SCRATCH)],
+                    },
+                },
+            }
+        },
+    }

@@ -1,0 +1,190 @@
+"""Neo4j: a cluster that outlives a zone, or one server that says that it does not."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import neo4j, neo4j_alerts, parts
+from components.neo4j import Neo4j, Neo4jArgs
+from components.parts import Client
+from stacks.systems.neo4j import Neo4jSettings
+from stacks.values import Objective
+from tests.components.conftest import Registered, Registry, registered_by
+
+pytestmark = pytest.mark.unit
+
+ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
+ENTERPRISE = Neo4jSettings(accept_license=True)
+COMMUNITY = Neo4jSettings.model_validate(
+    {"edition": "community", "servers": 1, "image": "neo4j:5.26.12-community"}
+)
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "neo4j.md"
+
+
+def _args(settings: Neo4jSettings = ENTERPRISE, **changes: Any) -> Neo4jArgs:
+    usual: dict[str, Any] = {
+        "namespace": "games-data",
+        "settings": settings,
+        "objective": Objective(rpo=3600, rto=180),
+        "zones": ZONES,
+        "priority_class": "games-data",
+        "storage_class": "gp3",
+        "backup_bucket": "games-backups",
+        "clients": (Client("games-core", "decks"),),
+        "protect": True,
+    }
+    return Neo4jArgs(**{**usual, **changes})
+
+
+@cache
+def _neo4j(settings: Neo4jSettings = ENTERPRISE, wait: bool = True) -> Registry:
+    return registered_by(lambda: Neo4j("cards", _args(settings, wait=wait)))
+
+
+def _servers(settings: Neo4jSettings = ENTERPRISE) -> list[Registered]:
+    return sorted(
+        _neo4j(settings).of("StatefulSet"), key=lambda each: str(each.inputs["metadata"]["name"])
+    )
+
+
+def _pods(settings: Neo4jSettings = ENTERPRISE) -> list[dict[str, Any]]:
+    sets = _servers(settings)
+    return [each.inputs["spec"]["template"]["spec"] for each in sets]
+
+
+def _configuration(settings: Neo4jSettings = ENTERPRISE) -> dict[str, str]:
+    return neo4j.configuration("cards", _args(settings))
+
+
+def test_each_server_is_a_set_of_its_own() -> None:
+    sets = _servers()
+    assert [each.inputs["metadata"]["name"] for each in sets] == ["cards-1", "cards-2", "cards-3"]
+    assert {each.inputs["spec"]["replicas"] for each in sets} == {1}
+    selectors = [tuple(each.inputs["spec"]["selector"]["matchLabels"].items()) for each in sets]
+    assert len(set(selectors)) == 3
+
+
+def test_every_database_has_a_copy_on_each_server() -> None:
+    assert _configuration()["initial.dbms.default_primaries_count"] == "3"
+
+
+def test_no_two_servers_share_a_zone() -> None:
+    for pod in _pods():
+        (term,) = pod["affinity"]["podAntiAffinity"][
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        ]
+        assert term["topologyKey"] == parts.ZONE
+        assert term["labelSelector"]["matchLabels"] == parts.selector("cards")
+
+
+def test_one_budget_guards_all_servers() -> None:
+    budget = _neo4j().one("PodDisruptionBudget").inputs["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"] == parts.selector("cards")
+
+
+def test_servers_know_where_all_of_them_are() -> None:
+    endpoints = _configuration()["dbms.cluster.discovery.v2.endpoints"].split(",")
+    assert endpoints == [
+        f"cards-{number}-0.cards-servers.games-data.svc.cluster.local:6000" for number in (1, 2, 3)
+    ]
+    for number, pod in enumerate(_pods(), start=1):
+        own = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+        assert f"{own['ADDRESS']}:6000" == endpoints[number - 1]
+
+
+def test_heap_and_page_cache_fit_into_the_memory() -> None:
+    """Of 8 GiB: 4 for the heap, 2 for the page cache."""
+    found = _configuration()
+    assert found["server.memory.heap.max_size"] == found["server.memory.heap.initial_size"]
+    assert (found["server.memory.heap.max_size"], found["server.memory.pagecache.size"]) == (
+        "4096m",
+        "2048m",
+    )
+
+
+def test_a_server_that_replays_its_log_is_not_killed() -> None:
+    probe = _pods()[0]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 1800
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "schedule"),
+    [("full", "FULL", "10 0 * * *"), ("change", "AUTO", "50 */1 * * *")],
+)
+def test_backups_are_full_or_of_what_changed(name: str, kind: str, schedule: str) -> None:
+    job = next(
+        each.inputs["spec"]
+        for each in _neo4j().of("CronJob")
+        if each.inputs["metadata"]["name"] == f"cards-{name}"
+    )
+    command = job["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert job["schedule"] == schedule
+    assert f"--type={kind}" in command
+    assert "--to-path=s3://games-backups/cards/" in command
+
+
+def test_data_is_neither_deleted_nor_replaced_in_passing() -> None:
+    for each in _neo4j().of("StatefulSet"):
+        assert (each.protect, each.retain_on_delete) == (True, True)
+        assert each.inputs["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == (
+            "Retain"
+        )
+
+
+def test_a_cluster_is_reached_through_its_routing_table() -> None:
+    published = _neo4j().one("ConfigMap", "cards-client").inputs["data"]
+    assert published["NEO4J_URI"] == "neo4j://cards.games-data.svc.cluster.local:7687"
+
+
+def test_one_server_is_reached_directly() -> None:
+    published = _neo4j(COMMUNITY).one("ConfigMap", "cards-client").inputs["data"]
+    assert published["NEO4J_URI"].startswith("bolt://")
+
+
+def test_community_is_told_nothing_of_clusters() -> None:
+    """It refuses to start on settings that it does not know."""
+    known = _configuration(COMMUNITY)
+    assert [key for key in known if "cluster" in key or "backup" in key or "metrics" in key] == []
+
+
+def test_community_is_dumped_within_the_objective() -> None:
+    (pod,) = _pods(COMMUNITY)
+    own = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    assert own["DUMP_SECONDS"] == "3600"
+
+
+def test_only_backups_reach_the_backup_port() -> None:
+    policy = _neo4j().one("NetworkPolicy", "cards").inputs["spec"]
+    (rule,) = [
+        each for each in policy["ingress"] if {"port": 6362, "protocol": "TCP"} in each["ports"]
+    ]
+    (peer,) = rule["from"]
+    assert peer["podSelector"]["matchLabels"] == parts.selector("cards-backup")
+
+
+def test_nothing_waits_for_servers_that_cannot_run() -> None:
+    for each in _neo4j(wait=False).of("StatefulSet"):
+        assert each.inputs["metadata"]["annotations"]["pulumi.com/skipAwait"] == "true"
+
+
+def test_more_servers_than_zones_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"neo4j: servers is 5, but there are only 3 zones"):
+        _args(Neo4jSettings(accept_license=True, servers=5))
+
+
+@pytest.mark.parametrize("settings", [ENTERPRISE, COMMUNITY], ids=["enterprise", "community"])
+def test_every_alert_has_its_section_in_the_runbook(settings: Neo4jSettings) -> None:
+    text = RUNBOOK.read_text()
+    sections = {
+        re.sub(r"[^a-z0-9]+", "-", line[3:].lower())
+        for line in text.splitlines()
+        if line.startswith("## ")
+    }
+    found = neo4j_alerts.of("cards", "games-data", settings, 3600)
+    assert {alert.runbook.split("#")[1] for alert in found} <= sections

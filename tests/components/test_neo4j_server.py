@@ -1,0 +1,150 @@
+"""A real Neo4j Community server on the rendered files: it starts, keeps data, is dumped, restored.
+
+It runs from the local image's jars and scripts, on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import neo4j
+import pytest
+
+from components.neo4j import configuration
+from local.images import maven
+from local.images.definition import DIGESTS, FOLDER, definitions
+from local.process import free_port
+from tests.components.test_neo4j import COMMUNITY, _args
+
+pytestmark = pytest.mark.dataplane
+
+START_SECONDS = 180
+PASSWORD = "correct-horse-battery"
+SCRIPTS = Path("components/neo4j_files").resolve()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image holds in /opt/neo4j, and its programs in `bin`."""
+    made = tmp_path_factory.mktemp("neo4j")
+    image = definitions()["neo4j"]
+    assert image.maven is not None
+    maven.install(image.maven.jars, FOLDER / "neo4j" / DIGESTS, made / "lib")
+    (made / "bin").mkdir()
+    shutil.copy(FOLDER / "neo4j" / "Server.java", made)
+    for name in ("neo4j", "neo4j-admin"):
+        shutil.copy(FOLDER / "neo4j" / name, made / "bin")
+    return made
+
+
+class Server:
+    """One server, with a volume of its own."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self.port = free_port()
+        self.data, self.run, self.files = folder / "data", folder / "run", folder / "files"
+        for path in (self.data, self.run, self.files, folder / "secrets"):
+            path.mkdir(parents=True)
+        (folder / "secrets" / "password").write_text(PASSWORD)
+        told = configuration("cards", _args(COMMUNITY)) | {
+            "server.default_listen_address": "127.0.0.1",
+            "server.bolt.listen_address": f"127.0.0.1:{self.port}",
+            "server.directories.data": str(self.data),
+            "server.directories.logs": str(self.run / "logs"),
+            "server.directories.run": str(self.run / "run"),
+            "server.directories.import": str(self.run / "import"),
+            "server.memory.heap.initial_size": "256m",
+            "server.memory.heap.max_size": "256m",
+            "server.memory.pagecache.size": "64m",
+        }
+        (self.files / "neo4j.conf").write_text("".join(f"{k}={v}\n" for k, v in told.items()))
+        self.environment = {
+            **os.environ,
+            "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
+            "NEO4J_HOME": str(home),
+            "NEO4J_FILES": str(self.files),
+            "NEO4J_SECRETS": str(folder / "secrets"),
+            "NEO4J_DATA": str(self.data),
+            "NEO4J_RUN": str(self.run),
+            "NEO4J_CONF": str(self.run / "conf"),
+            "ADDRESS": "127.0.0.1",
+            "DUMP_SECONDS": "3600",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator[neo4j.Driver]:
+        """Run it for as long as the context lasts."""
+        log = (self.run / "server.log").open("ab")
+        process = subprocess.Popen(
+            ["sh", str(SCRIPTS / "start.sh")],
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            self._await_ready(process)
+            with neo4j.GraphDatabase.driver(
+                f"bolt://127.0.0.1:{self.port}", auth=("neo4j", PASSWORD)
+            ) as driver:
+                yield driver
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        asked = ["bash", str(SCRIPTS / "ready.sh"), str(self.port)]
+        while subprocess.run(asked, capture_output=True, check=False).returncode:
+            log = (self.run / "server.log").read_text()[-2000:]
+            assert process.poll() is None, log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.5)
+
+    def admin(self, *arguments: str) -> None:
+        """Run a command of neo4j-admin; it must succeed."""
+        done = subprocess.run(
+            ["neo4j-admin", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _cards(driver: neo4j.Driver) -> list[list[object]]:
+    query = "match (c:Card)-[r:BEATS]->(d) return c.name, r.odds, d.name order by c.name"
+    return [list(record.values()) for record in driver.execute_query(query).records]
+
+
+def test_what_was_written_is_in_the_next_dump_row_by_row(home: Path, tmp_path: Path) -> None:
+    first, second = Server(home, tmp_path / "first"), Server(home, tmp_path / "second")
+    with first.running() as driver:
+        driver.execute_query(
+            "unwind range(1, 1000) as n "
+            "create (:Card {name: n})-[:BEATS {odds: n / 1000.0}]->(:Card {name: -n})"
+        )
+        written = _cards(driver)
+    with first.running() as driver:  # it dumps before it starts again
+        assert _cards(driver) == written
+    second.data.joinpath("dumps").mkdir()
+    dump = first.data / "dumps" / "neo4j.dump"
+    shutil.copy(dump, second.data / "dumps")
+    (second.run / "conf").mkdir()
+    shutil.copy(second.files / "neo4j.conf", second.run / "conf")
+    second.admin(
+        "database", "load", "neo4j", f"--from-path={second.data / 'dumps'}",
+        "--overwrite-destination=true",
+    )  # fmt: skip
+    with second.running() as driver:
+        assert _cards(driver) == written
+        assert len(written) == 1000

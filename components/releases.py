@@ -132,6 +132,7 @@ def cloudnative_pg(
     operator: str | None = None,
     postgres: str | None = None,
     pgbouncer: str | None = None,
+    unsafe_sysctls: bool = False,
 ) -> list[Document]:
     """CloudNativePG, able to fail a database over when its own active replica dies with it.
 
@@ -142,6 +143,9 @@ def cloudnative_pg(
             of PostgreSQL, as every such image's must, for example `15.14-<digest>`.
         pgbouncer: image of a pooler whose `Pooler` names none.
             Each is the release's own where it is not given.
+        unsafe_sysctls: whether the nodes' kubelets allow `net.ipv4.tcp_retries2`, and the
+            namespace's Pod security; neither does by default, and the Pods would not start. Then a
+            server that was cut off without a word costs a failover some 3 s, not up to 30 s.
 
     Raises:
         ManifestError: if the release has another shape than expected, or the version is not told.
@@ -161,14 +165,16 @@ def cloudnative_pg(
         f"--leader-renew-deadline={RENEW_SECONDS}",
     ]
     manager["resources"] = _resources("100m", "200Mi")
-    pod = deployment["spec"]["template"]["spec"]
-    pod["securityContext"] = {**pod.get("securityContext", {}), "sysctls": [_GIVE_UP_SENDING]}
+    if unsafe_sysctls:
+        deployment["spec"]["template"]["spec"]["securityContext"]["sysctls"] = [_GIVE_UP_SENDING]
     if postgres:
         _require_version(postgres)
     images = {"POSTGRES_IMAGE_NAME": postgres, "PGBOUNCER_IMAGE_NAME": pgbouncer}
-    configuration = _configuration({key: image for key, image in images.items() if image})
-    restart_on_change(deployment, configuration)
-    return [*documents, configuration, survive_zone_loss(deployment)]
+    if given := {key: image for key, image in images.items() if image}:
+        configuration = _configuration(given)
+        restart_on_change(deployment, configuration)
+        documents.append(configuration)
+    return [*documents, survive_zone_loss(deployment)]
 
 
 def barman_plugin(
@@ -268,6 +274,8 @@ def percona_mongodb(release: Sequence[Document]) -> list[Document]:
     manager = container(deployment, name)
     _pull_once(manager)
     set_variable(manager, "DISABLE_TELEMETRY", "true")
+    # Empty means all namespaces; the API server does not store that it is.
+    manager["env"] = [_without_empty_value(variable) for variable in manager["env"]]
     manager["readinessProbe"] = _http("/readyz", _HEALTH["containerPort"], 5)
     manager["livenessProbe"] = _http("/healthz", _HEALTH["containerPort"], 10)
     manager["ports"] += [_HEALTH]
@@ -280,6 +288,10 @@ def percona_mongodb(release: Sequence[Document]) -> list[Document]:
     }
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PSMDB_NAMESPACE}}
     return [namespace, *documents, survive_zone_loss(deployment)]
+
+
+def _without_empty_value(variable: Document) -> Document:
+    return {key: value for key, value in variable.items() if (key, value) != ("value", "")}
 
 
 # Strimzi ----------------------------------------------------------------------------------------

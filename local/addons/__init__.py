@@ -125,6 +125,7 @@ def _operators(images: Mapping[str, str], say: Say) -> list[Document]:
             operator=images["cnpg"],
             postgres=images["postgres"],
             pgbouncer=images["pgbouncer"],
+            unsafe_sysctls=True,
         ),
         # `install` makes the certificates that cert-manager would make.
         *without_cert_manager(plugin),

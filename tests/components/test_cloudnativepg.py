@@ -98,6 +98,8 @@ def kubectl(
     yield kubectl
     names = [each["metadata"]["name"] for each in spaces]
     kubectl("delete", "namespace", "--wait=false", *names)
+    # Other tests have operators of their own there.
+    kubectl("wait", "--for=delete", f"namespace/{OPERATOR_NAMESPACE}", "--timeout=60s")
 
 
 @pytest.fixture(scope="module")

@@ -197,3 +197,19 @@ def test_a_release_whose_manifest_is_not_in_the_module_is_named(
     monkeypatch.setitem(build.OPERATOR_MANIFESTS, "cnpg-manager", (module, "cnpg-{version}.txt"))
     with pytest.raises(LocalError, match="cloudnative-pg has no cnpg-1.30.0.txt"):
         build.operator_manifest("cnpg-manager", print)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_silent_connections_end_soon_only_where_nodes_allow_it(
+    cnpg_release: list[Document], allowed: bool
+) -> None:
+    changed = cloudnative_pg(cnpg_release, unsafe_sysctls=allowed)
+    pod = find(changed, "Deployment", "cnpg-controller-manager")["spec"]["template"]["spec"]
+    assert ("sysctls" in pod["securityContext"]) is allowed
+
+
+def test_without_images_the_release_keeps_its_own(cnpg_release: list[Document]) -> None:
+    changed = cloudnative_pg(cnpg_release)
+    assert manager(changed)["image"] == manager(cnpg_release)["image"]
+    names = [body["metadata"]["name"] for body in changed if body["kind"] == "ConfigMap"]
+    assert "cnpg-controller-manager-config" not in names

@@ -57,7 +57,11 @@ class Three:
 
 
 def site() -> tuple[Site, Three]:
-    listed = f"{LISTED}99\tpod{UID}\tredis-server *:6379 \n"
+    servers = (
+        "redis-server *:6379",
+        "java -cp /opt/kafka/libs/* kafka.Kafka /etc/kafka/a.properties",
+    )
+    listed = LISTED + "".join(f"{n}\tpod{UID}\t{line} \n" for n, line in enumerate(servers, 99))
     zones = {"a-1": "a", "b-1": "b", "a-2": "a"}
     nodes = Three({name: recorded(name, zone, listed) for name, zone in zones.items()})
     return Site(nodes, Pod("data", "postgres-1", UID, "a-1"), Mock()), nodes

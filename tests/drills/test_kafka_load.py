@@ -1,0 +1,39 @@
+"""What the Kafka client reads of its environment, and how it checks the promise of order."""
+
+from __future__ import annotations
+
+import pytest
+
+from drills.load.kafka import Access, require_order
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_client_is_told_what_the_platform_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka:9093",
+        "KAFKA_ACKS": "all",
+        "KAFKA_PRODUCES": "moves",
+        "KAFKA_TOPIC": "drill",
+        "KAFKA_USERNAME": "drill",
+        "KAFKA_PASSWORD": "x",
+    }.items():
+        monkeypatch.setenv(key, value)
+    assert Access.of_environment() == Access(
+        {
+            "bootstrap.servers": "kafka:9093",
+            "acks": "all",
+            "sasl.username": "drill",
+            "sasl.password": "x",
+        },
+        "drill",
+    )
+
+
+def test_records_that_interleave_are_in_order() -> None:
+    require_order([(0, 0), (1, 0), (0, 1), (1, 3)])
+
+
+def test_a_record_before_an_earlier_one_of_its_key_is_told() -> None:
+    with pytest.raises(RuntimeError, match="key 0: 1 follows 2"):
+        require_order([(0, 2), (1, 5), (0, 1)])

@@ -173,7 +173,7 @@ class Neo4j(pulumi.ComponentResource):
             NetworkPolicy(
                 f"{name}-network", metadata=metadata, spec=_network(name, args), opts=child
             ),
-            *self._services(name, args),
+            self._discovery(name, args),
         ]
         PodDisruptionBudget(
             f"{name}-disruption",
@@ -181,7 +181,7 @@ class Neo4j(pulumi.ComponentResource):
             spec=parts.disruption_budget(parts.selector(name)),
             opts=child,
         )
-        for number in range(1, args.settings.servers + 1):
+        servers = [
             StatefulSet(
                 f"{name}-{number}-server",
                 metadata=parts.metadata(
@@ -198,6 +198,9 @@ class Neo4j(pulumi.ComponentResource):
                     retain_on_delete=args.protect,
                 ),
             )
+            for number in range(1, args.settings.servers + 1)
+        ]
+        self._entrance(name, args, servers)
         if _is_enterprise(args):
             self._backups(name, args)
             metrics.pod_monitor(
@@ -226,37 +229,36 @@ class Neo4j(pulumi.ComponentResource):
         )
         self.register_outputs({"endpoint": self.endpoint, "secret_name": self.secret_name})
 
-    def _services(self, name: str, args: Neo4jArgs) -> list[pulumi.Resource]:
-        """One for clients, to servers that are ready; one by which servers find each other."""
-        child = pulumi.ResourceOptions(parent=self)
-        return [
-            Service(
-                f"{name}-service",
-                metadata=parts.metadata(
-                    name, args.namespace, parts.labels(name, "neo4j"), _skip_await(args)
-                ),
-                spec={
-                    "selector": parts.selector(name),
-                    "ports": [{"name": "bolt", "port": PORT, "targetPort": "bolt"}],
-                },
-                opts=child,
+    def _discovery(self, name: str, args: Neo4jArgs) -> Service:
+        """Servers must find each other to become ready, so names come first."""
+        return Service(
+            f"{name}-servers-service",
+            metadata=_metadata(_servers(name), args, "neo4j"),
+            spec={
+                "clusterIP": "None",
+                "publishNotReadyAddresses": True,
+                "selector": parts.selector(name),
+                "ports": [
+                    {"name": port, "port": number, "targetPort": number}
+                    for port, number in _ports(args).items()
+                ],
+            },
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _entrance(self, name: str, args: Neo4jArgs, servers: list[StatefulSet]) -> None:
+        """Leads clients to servers that are ready; an update waits for one, so servers go first."""
+        Service(
+            f"{name}-service",
+            metadata=parts.metadata(
+                name, args.namespace, parts.labels(name, "neo4j"), _skip_await(args)
             ),
-            Service(
-                f"{name}-servers-service",
-                metadata=_metadata(_servers(name), args, "neo4j"),
-                spec={
-                    "clusterIP": "None",
-                    # They must find each other to become ready, so names come first.
-                    "publishNotReadyAddresses": True,
-                    "selector": parts.selector(name),
-                    "ports": [
-                        {"name": port, "port": number, "targetPort": number}
-                        for port, number in _ports(args).items()
-                    ],
-                },
-                opts=child,
-            ),
-        ]
+            spec={
+                "selector": parts.selector(name),
+                "ports": [{"name": "bolt", "port": PORT, "targetPort": "bolt"}],
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=servers),
+        )
 
     def _backups(self, name: str, args: Neo4jArgs) -> None:
         """Full ones, and between them ones that hold only what changed since the one before."""

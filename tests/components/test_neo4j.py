@@ -173,6 +173,12 @@ def test_nothing_waits_for_servers_that_cannot_run() -> None:
         assert each.inputs["metadata"]["annotations"]["pulumi.com/skipAwait"] == "true"
 
 
+def test_the_way_in_waits_for_the_servers_and_not_they_for_it() -> None:
+    entrance = _neo4j().one("Service", "cards")
+    assert {each.urn for each in _servers()} <= entrance.dependencies
+    assert not any(entrance.urn in each.dependencies for each in _servers())
+
+
 def test_more_servers_than_zones_are_refused() -> None:
     with pytest.raises(ValueError, match=r"neo4j: servers is 5, but there are only 3 zones"):
         _args(Neo4jSettings(accept_license=True, servers=5))

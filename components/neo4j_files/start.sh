@@ -1,13 +1,16 @@
 #!/bin/sh
 # Starts one server. The configuration is read-only and shared by all; what differs is added here.
-# Environment: NEO4J_FILES (configuration and scripts), NEO4J_SECRETS (the file `password`), NEO4J_DATA
-# (the volume), NEO4J_RUN
-# (writable, empty at each start), ADDRESS (of this server), DUMP_SECONDS (Community: between dumps).
+# Environment: NEO4J_FILES (configuration and scripts), NEO4J_SECRETS (the file `password`),
+# NEO4J_DATA (the volume), NEO4J_RUN (writable), ADDRESS (of this server), DUMP_SECONDS (Community:
+# between dumps).
 set -eu
 conf=$NEO4J_RUN/conf
 mkdir -p "$conf" "$NEO4J_RUN/run"
-cp "$NEO4J_FILES/neo4j.conf" "$conf/neo4j.conf"
-echo "server.default_advertised_address=$ADDRESS" >>"$conf/neo4j.conf"
+rm -f "$conf/neo4j.conf" # of the container before this one
+{
+    cat "$NEO4J_FILES/neo4j.conf"
+    echo "server.default_advertised_address=$ADDRESS"
+} >"$conf/neo4j.conf"
 export NEO4J_CONF="$conf"
 
 # Only the first start of a volume sets it; it never leaves the container.

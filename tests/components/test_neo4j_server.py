@@ -65,6 +65,7 @@ class Server:
             "server.memory.pagecache.size": "64m",
         }
         (self.files / "neo4j.conf").write_text("".join(f"{k}={v}\n" for k, v in told.items()))
+        (self.files / "neo4j.conf").chmod(0o555)  # as a ConfigMap is mounted
         self.environment = {
             **os.environ,
             "PATH": f"{home / 'bin'}:{os.environ['PATH']}",

@@ -417,7 +417,7 @@ def _stateful_set(
         "serviceName": _servers(name),
         "replicas": 1,
         "selector": {"matchLabels": own},
-        # One that does not start is replaced by one that does; else it would be waited for, for ever.
+        # One that does not start gives way to the next; else it would be waited for, for ever.
         "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "RollingUpdate"},
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": "Retain"},

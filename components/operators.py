@@ -8,9 +8,10 @@ Releases that are manifests become plain resources, one for each object, so that
 and policies judge them. A release that is a Helm chart is a `Chart` of the SDK, for the same
 reason: a `Release` would hide its objects from policies.
 
-What ran: the manifests' objects on a real API server and, CloudNativePG and its plugin, on real
-nodes; Percona's operator as a process. Strimzi's chart was never rendered here, since charts cannot
-be had: tests look at what is asked of it.
+What ran: every object of the manifests, but cert-manager's, on a real API server and scheduler, and
+the operators' programs as processes. Strimzi's chart was never rendered, and nothing was downloaded
+from upstream, since neither can be had here: tests look at what is asked of the chart, and read the
+manifests, the same bytes, from the operators' Go modules.
 
 A further operator (prometheus-operator, KEDA, Istio, OpenFeature, Velero) is a release in
 `components/releases.py`, a key in `stacks/operators.py`, and a line in `_MANIFESTS` or `_CHARTS`.

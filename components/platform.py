@@ -15,6 +15,7 @@ from components.foundation import Foundation, FoundationArgs
 from components.kafka import Kafka, KafkaArgs, User
 from components.mongodb import Mongodb, MongodbArgs
 from components.neo4j import Neo4j, Neo4jArgs
+from components.operators import Operators, OperatorsArgs
 from components.parts import Client, Endpoint
 from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
@@ -57,6 +58,11 @@ class Platform(pulumi.ComponentResource):
         foundation = Foundation(
             f"{name}-foundation", FoundationArgs(settings), pulumi.ResourceOptions(parent=self)
         )
+        operators = Operators(
+            f"{name}-operators",
+            OperatorsArgs(settings.operators),
+            pulumi.ResourceOptions(parent=self),
+        )
         backup = Backup(
             f"{name}-backup",
             BackupArgs(
@@ -69,11 +75,11 @@ class Platform(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
         stores: dict[DataSystem, Store] = {
-            DataSystem.POSTGRES: self._postgres(settings, foundation, backup),
+            DataSystem.POSTGRES: self._postgres(settings, foundation, backup, operators),
             DataSystem.REDIS: self._redis(settings, foundation),
-            DataSystem.MONGODB: self._mongodb(settings, foundation, backup),
+            DataSystem.MONGODB: self._mongodb(settings, foundation, backup, operators),
             DataSystem.NEO4J: self._neo4j(settings, foundation, backup),
-            DataSystem.KAFKA: self._kafka(settings, foundation),
+            DataSystem.KAFKA: self._kafka(settings, foundation, operators),
         }
         services = {
             service: self._service(settings, service, foundation, stores)
@@ -89,7 +95,9 @@ class Platform(pulumi.ComponentResource):
         }
         self.register_outputs(self.outputs)
 
-    def _postgres(self, settings: Settings, foundation: Foundation, backup: Backup) -> Postgres:
+    def _postgres(
+        self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
+    ) -> Postgres:
         return Postgres(
             DataSystem.POSTGRES,
             PostgresArgs(
@@ -105,7 +113,7 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 wait=DataSystem.POSTGRES in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, operators]),
         )
 
     def _redis(self, settings: Settings, foundation: Foundation) -> Redis:
@@ -123,7 +131,9 @@ class Platform(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
         )
 
-    def _mongodb(self, settings: Settings, foundation: Foundation, backup: Backup) -> Mongodb:
+    def _mongodb(
+        self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
+    ) -> Mongodb:
         return Mongodb(
             DataSystem.MONGODB,
             MongodbArgs(
@@ -139,7 +149,7 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 wait=DataSystem.MONGODB in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, operators]),
         )
 
     def _neo4j(self, settings: Settings, foundation: Foundation, backup: Backup) -> Neo4j:
@@ -160,7 +170,7 @@ class Platform(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )
 
-    def _kafka(self, settings: Settings, foundation: Foundation) -> Kafka:
+    def _kafka(self, settings: Settings, foundation: Foundation, operators: Operators) -> Kafka:
         return Kafka(
             DataSystem.KAFKA,
             KafkaArgs(
@@ -180,7 +190,7 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 wait=DataSystem.KAFKA in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, operators]),
         )
 
     def _service(

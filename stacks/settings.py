@@ -16,7 +16,8 @@ from pydantic import Field
 
 from stacks import rules
 from stacks.contradictions import Contradiction
-from stacks.systems import DataSystem, AwaitedSystem
+from stacks.operators import OperatorsSettings
+from stacks.systems import AwaitedSystem, DataSystem
 from stacks.systems.kafka import KafkaSettings, TopicSettings
 from stacks.systems.mongodb import MongodbSettings
 from stacks.systems.neo4j import Neo4jSettings
@@ -195,6 +196,8 @@ class Settings(Model):
     """Refuse to delete what holds data; then no data system may be smaller than three."""
     wait_for: tuple[AwaitedSystem, ...] = get_args(AwaitedSystem)
     """An update waits until these are ready; leave out what cannot run where the stack does."""
+    operators: OperatorsSettings = OperatorsSettings()
+    """The operators that run the data systems: on the cluster already, or declared here."""
     objectives: Objectives = Objectives()
     """What an outage may cost."""
     postgres: PostgresSettings = PostgresSettings()

@@ -104,6 +104,14 @@ TOOLS: dict[str, Tool] = {
             "github.com/percona/percona-server-mongodb-operator/cmd/manager",
             "1.22.0",
         ),
+        Tool(
+            "kube-score",
+            "score",
+            "github.com/zegl/kube-score/cmd/kube-score",
+            "1.20.0",
+            "-s -w -X main.version=1.20.0",
+            ("version",),
+        ),
         Tool("metrics-server", "metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", "0.8.0"),
         Tool(
             "redis_exporter",

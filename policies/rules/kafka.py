@@ -583,8 +583,14 @@ def kafka_mirror_copies(resource: Resource, _: World, options: Options) -> Itera
 
 
 def pools(cluster: Resource, world: World) -> list[Resource]:
-    """The node pools of a cluster."""
+    """The node pools of a cluster.
+
+    Raises:
+        Undecided: if a pool may or may not be one of them, so that they cannot be counted.
+    """
     path = ("metadata", "labels", _CLUSTER_LABEL)
+    for each in world.of(NODE_POOL):
+        at(each.props, *path)
     return [
         each
         for each in world.with_value(NODE_POOL, path, cluster.object_name)

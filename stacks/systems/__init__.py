@@ -20,7 +20,5 @@ class DataSystem(StrEnum):
     KAFKA = "kafka"
 
 
-AwaitedSystem = Literal[
-    DataSystem.POSTGRES, DataSystem.MONGODB, DataSystem.NEO4J, DataSystem.KAFKA
-]
+AwaitedSystem = Literal[DataSystem.POSTGRES, DataSystem.MONGODB, DataSystem.NEO4J, DataSystem.KAFKA]
 """A data system that an update can wait for, or go on without."""

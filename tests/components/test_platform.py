@@ -59,6 +59,7 @@ def test_it_consists_of_foundation_backup_data_and_every_service(
     parts_of_it = {resource.name for resource in rest if resource.parent == platform_.urn}
     expected = {
         "sim-foundation",
+        "sim-operators",
         "sim-backup",
         "postgres",
         "redis",

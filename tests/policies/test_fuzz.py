@@ -5,14 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policies import manifests
-from policies.model import SECRET, UNKNOWN, Undecided
+from policies import manifests, sources
+from policies.check import check
+from policies.configuration import Configuration
+from policies.formats import FORMATS
+from policies.model import SECRET, UNKNOWN, Opaque, Undecided
 from policies.rule import Ruleset, Violation
 from policies.rules import RULES
 from policies.world import World
@@ -95,3 +100,53 @@ def test_what_cannot_be_read_alarms_no_rule(what: str, place: tuple[int, Any]) -
     found = judge(broken([(place, OPAQUE[what])]))
     allowed = {"container-no-secret-env"} if what == "secret" else set()
     assert {each.rule.name for each in found if not each.undecided} <= allowed
+
+
+# `check`, from the file to the report ------------------------------------------------------------
+
+CANARY = "hunter2-never-shown"
+
+
+SECRETIVE = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "login", "namespace": "games"},
+    "data": {"password": CANARY},
+    "stringData": {"redis.conf": CANARY},
+}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(PLACES), odd_values.filter(lambda each: not isinstance(each, Opaque))
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_check_of_odd_manifests_reports_or_refuses_and_shows_no_secret(
+    changes: list[tuple[tuple[int, tuple[Any, ...]], object]],
+) -> None:
+    """Files of the baseline and a Secret with odd values: every format is written, all the time."""
+    written = yaml.dump_all(
+        [SECRETIVE, *broken(changes)], Dumper=yaml.SafeDumper, allow_unicode=True
+    )
+    try:
+        found = sources.from_text(written.encode(), "odd.yaml")
+    except sources.UnreadableError as refused:
+        assert CANARY not in str(refused)
+        return
+    report = check(found, RULES.values(), Configuration(), date(2026, 1, 1))
+    for form in FORMATS.values():
+        assert CANARY not in form(report)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    try:
+        sources.from_text(content, "odd.yaml")
+    except sources.UnreadableError as refused:
+        assert "\n" not in str(refused)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components import parts
 from components.platform import Platform, PlatformArgs
+from local.toolchain import build
+from stacks.operators import OperatorsSettings, Source
 from stacks.settings import Settings
 from tests.components.conftest import Registered, Registry, registered_by
 
@@ -264,3 +268,15 @@ def test_only_credentials_are_unknown_to_policies(catalogue: Settings) -> None:
     unknown = set(registry.unknowns())
     kubernetes = {r.name for r in registry.resources if r.type.startswith("kubernetes:")}
     assert unknown & kubernetes <= {r.name for r in registry.of("Secret")}
+
+
+@pytest.mark.parametrize("kind", ["Postgres", "Mongodb", "Kafka"])
+def test_what_operators_run_waits_for_those_that_the_stack_brings(
+    kind: str, catalogue: Settings, tmp_path: Path
+) -> None:
+    shutil.copy(build.operator_manifest("cnpg-manager", print), tmp_path)
+    brought = OperatorsSettings(cloudnative_pg=Source.RELEASE, mirror=str(tmp_path))
+    platform = _platform(catalogue.model_copy(update={"operators": brought}))
+    operator = platform.one("Deployment", "cnpg-controller-manager").urn
+    [system] = [each for each in platform.of(kind) if not each.custom]
+    assert operator in system.dependencies

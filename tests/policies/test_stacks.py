@@ -41,6 +41,11 @@ def wired(value: Any) -> Any:
     return [wired(each) for each in value] if isinstance(value, list) else value
 
 
+def _what(finding: Diagnostic) -> tuple[str, str]:
+    """A rule, and the resource that it was broken by."""
+    return finding.rule, finding.urn.rpartition("::")[2]
+
+
 def judged(session: Session, stack: str, resources: tuple[Registered, ...]) -> list[Diagnostic]:
     """Judge with the levels of the stack."""
     session.configure(RULES.values(), json.loads((LEVELS / f"{stack}.json").read_text()))
@@ -122,8 +127,8 @@ def test_weakness_is_found_with_rule_and_resource(
     ]
     weakness.change(target.inputs)
     # By rule and resource: dev's one Neo4j server does not survive its zone either.
-    before = {(each.rule, each.urn) for each in judged(analyzer, stack, declared(stack))}
-    found = [each for each in judged(analyzer, stack, weak) if (each.rule, each.urn) not in before]
+    before = {_what(each) for each in judged(analyzer, stack, declared(stack))}
+    found = [each for each in judged(analyzer, stack, weak) if _what(each) not in before]
     assert {each.rule for each in found} == weakness.rules
     # What does not survive is the system, whichever part of it is weak.
     parts = [each for each in found if each.rule != "survival-zone"]

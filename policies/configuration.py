@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
-
 from policies import exemptions
 from policies.exemptions import Exemption
 from policies.rule import Level, Options, Rule
@@ -95,6 +93,8 @@ def _level(name: str, written: object) -> Level:
 
 
 def _option(rule: Rule, name: str, value: object) -> object:
+    import jsonschema  # type: ignore[import-untyped] # noqa: PLC0415 - seldom needed, and slow
+
     option = rule.options.get(name)
     if option is None:
         known = ", ".join([*rule.options, exemptions.KEY])

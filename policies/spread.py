@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from policies.model import listing, mapping, mappings, number, text
-from policies.world import World, matches
+from policies.model import mapping, mappings, number, text
+from policies.world import ZONE_LABEL, World, matches
 
-ZONE = "topology.kubernetes.io/zone"
+ZONE = ZONE_LABEL
 HOST = "kubernetes.io/hostname"
 
 ASSUMED_ZONES = 3
@@ -34,15 +34,7 @@ class Placement:
 
 def zones(world: World) -> int:
     """How many zones the volumes may lie in, by the StorageClasses; else `ASSUMED_ZONES`."""
-    named = {
-        zone
-        for each in world.of("storage.k8s.io/StorageClass")
-        for term in mappings(each.props, "allowedTopologies")
-        for expression in mappings(term, "matchLabelExpressions")
-        if text(expression, "key") == ZONE
-        for zone in listing(expression, "values")
-    }
-    return len(named) or ASSUMED_ZONES
+    return len(world.zones) or ASSUMED_ZONES
 
 
 def placed(count: int, pod: Mapping[str, object], zones: int, picks: Picks) -> Placement:

@@ -24,6 +24,7 @@ from policies.model import (
     number,
     numbered,
     text,
+    texts,
 )
 
 DEPLOYMENT = "apps/Deployment"
@@ -42,6 +43,8 @@ BINDINGS = (
     "rbac.authorization.k8s.io/ClusterRoleBinding",
 )
 NETWORK_POLICY = "networking.k8s.io/NetworkPolicy"
+STORAGE_CLASS = "storage.k8s.io/StorageClass"
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
 _TEMPLATES = {
     DEPLOYMENT: ("spec", "template"),
@@ -319,6 +322,18 @@ class World:
             for each in picked:
                 index.by_workload[each.resource.urn].append(resource)
         return index
+
+    @cached_property
+    def zones(self) -> frozenset[str]:
+        """The zones that StorageClasses name."""
+        return frozenset(
+            zone
+            for each in self.of(STORAGE_CLASS)
+            for term in mappings(each.props, "allowedTopologies")
+            for expression in mappings(term, "matchLabelExpressions")
+            if text(expression, "key") == ZONE_LABEL
+            for zone in texts(expression, "values")
+        )
 
     # Scaling ------------------------------------------------------------------------------------
 

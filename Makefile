@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python -m
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help up preview policy status psql redis-cli logs shell drill down test lint
+.PHONY: help up preview policy status psql redis-cli logs shell drill down bench test lint
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ drill: $(READY) ## cause a fault and account for it, DRILL=postgres-node [TIMES=
 
 down: $(READY) ## end the local worlds and forget what they held [STACK=…]
 	@$(RUN) local down $(if $(filter command line,$(origin STACK)),$(STACK))
+
+bench: $(READY) ## compare the policies with other checkers, and what they cost [CHECKOV=…/bin/checkov]
+	@CHECKOV=$(CHECKOV) $(RUN) benchmarks.checkers
+	@$(RUN) benchmarks.policies
 
 test: $(READY) lint ## check everything
 	@$(RUN) local test $(TESTS)

@@ -43,6 +43,11 @@ project:
 
     pulumi preview --policy-pack policies --policy-pack-config policies/levels/prod.json
     pulumi policy analyze --policy-pack policies --file state.json
+    python -m policies check manifests/ --levels policies/levels/prod.json
+    python -m policies check --cluster
+
+[ci.md](ci.md) has ready workflows, SARIF and JUnit, and how to exempt a resource from a rule until
+a day; [checkers.md](checkers.md) compares with other checkers.
 
 `mandatory` stops the update, `advisory` is shown; the levels and thresholds of each stack are in
 `policies/levels/`. `python -m policies explain RULE` shows the reason, the remedy, a passing and

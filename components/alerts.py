@@ -38,6 +38,37 @@ class Alert:
     """Page below `docs/runbooks/`, such as `kafka.md#offline-partitions`."""
 
 
+_VOLUME_LEFT = 0.2
+"""Share of a volume. A full one stops its server, and growing it takes minutes to hours."""
+
+
+def volume_filling(
+    name: str,
+    claims: str,
+    runbook: str,
+    severity: Severity = Severity.WARNING,
+    for_seconds: int = 600,
+) -> Alert:
+    """Watch how much room is left on some volumes.
+
+    Args:
+        name: of the alert.
+        claims: PromQL's matchers of the volumes' claims, without braces.
+        runbook: page below `docs/runbooks/`.
+        severity: who hears of it.
+        for_seconds: how long it must hold.
+    """
+    return Alert(
+        name,
+        f"kubelet_volume_stats_available_bytes{{{claims}}} / "
+        f"kubelet_volume_stats_capacity_bytes{{{claims}}} < {_VOLUME_LEFT}",
+        for_seconds,
+        severity,
+        "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
+        runbook,
+    )
+
+
 def rules(
     resource: str,
     metadata: parts.Object,

@@ -10,9 +10,16 @@ from collections.abc import Iterable, Mapping
 
 import pulumi
 from pulumi_kubernetes.core.v1 import ConfigMap, Secret
+from pulumi_random import RandomPassword
 
 from components import parts
 from components.parts import Client
+
+
+def password(resource: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """Generate a password once, and keep it secret: letters and digits, which need no quoting."""
+    generated = RandomPassword(resource, length=32, special=False, opts=opts)
+    return pulumi.Output.secret(generated.result)
 
 
 def encoded(value: pulumi.Output[str]) -> pulumi.Output[str]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes.core.v1 import Secret
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
-from pulumi_random import RandomPassword
 
 from components import alerts, connection, kafka_alerts, metrics, parts, strimzi
 from components.kafka_mirror import KafkaMirror, KafkaMirrorArgs
@@ -245,8 +244,7 @@ class Kafka(pulumi.ComponentResource):
     ) -> dict[str, pulumi.Output[str]]:
         """Create a user with a password that is made here: its client is in another namespace."""
         child = pulumi.ResourceOptions(parent=self)
-        generated = RandomPassword(f"{name}-{user}-password", length=32, special=False, opts=child)
-        password = pulumi.Output.secret(generated.result)
+        password = connection.password(f"{name}-{user}-password", child)
         kept_in = strimzi.password_secret(name, user)
         secret = Secret(
             f"{name}-{user}-password-secret",

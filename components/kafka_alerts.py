@@ -5,10 +5,7 @@ Names of metrics are those of Strimzi 1.2's metrics reporter, Kafka Exporter and
 
 from __future__ import annotations
 
-from components.alerts import Alert, Severity
-
-_DISK_LEFT = 0.2
-"""Share of a volume. A full one stops its broker, and growing it takes minutes to hours."""
+from components.alerts import Alert, Severity, volume_filling
 
 _CERTIFICATE_DAYS = 21
 """Strimzi renews 30 days ahead; later than that, renewal has failed for a week."""
@@ -139,15 +136,7 @@ def _consumers(name: str, namespace: str) -> list[Alert]:
 def _slowly(name: str, namespace: str) -> list[Alert]:
     volumes = f'namespace="{namespace}",persistentvolumeclaim=~"data-0-{name}-.*"'
     return [
-        Alert(
-            "KafkaDiskFilling",
-            f"kubelet_volume_stats_available_bytes{{{volumes}}} / "
-            f"kubelet_volume_stats_capacity_bytes{{{volumes}}} < {_DISK_LEFT}",
-            300,
-            Severity.CRITICAL,
-            "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
-            "kafka.md#disk",
-        ),
+        volume_filling("KafkaDiskFilling", volumes, "kafka.md#disk", Severity.CRITICAL, 300),
         Alert(
             "KafkaCertificateExpires",
             "strimzi_certificate_expiration_timestamp_ms"

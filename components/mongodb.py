@@ -14,7 +14,6 @@ import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.core.v1 import Secret, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
-from pulumi_random import RandomPassword
 
 from components import alerts, connection, metrics, mongodb_alerts, parts
 from components.parts import Client, Endpoint
@@ -200,7 +199,9 @@ class Mongodb(pulumi.ComponentResource):
     ) -> None:
         super().__init__("fault-tolerance:mongodb:Mongodb", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        password = _password(f"{name}-{_CLIENT}-password", child)
+        password, monitor = (
+            connection.password(f"{name}-{user}-password", child) for user in (_CLIENT, _MONITOR)
+        )
         needs: list[pulumi.Resource] = [
             ServiceAccount(
                 f"{name}-account",
@@ -214,7 +215,7 @@ class Mongodb(pulumi.ComponentResource):
                 metadata=_metadata(f"{name}-users", args, "database"),
                 data={
                     _CLIENT: connection.encoded(password),
-                    _MONITOR: connection.encoded(_password(f"{name}-{_MONITOR}-password", child)),
+                    _MONITOR: connection.encoded(monitor),
                 },
                 opts=child,
             ),
@@ -284,7 +285,7 @@ class Mongodb(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         data: dict[str, pulumi.Input[str]] = {}
         for key, user in _SYSTEM_USERS.items():
-            password = _password(f"{name}-{user}-password", child)
+            password = connection.password(f"{name}-{user}-password", child)
             data[f"MONGODB_{key}_USER"] = connection.encoded(pulumi.Output.from_input(user))
             data[f"MONGODB_{key}_PASSWORD"] = connection.encoded(password)
         return Secret(
@@ -303,11 +304,6 @@ class Mongodb(pulumi.ComponentResource):
             spec={"clusterName": name, "storageName": _STORAGE, "type": "logical"},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[cluster]),
         )
-
-
-def _password(resource: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    generated = RandomPassword(resource, length=32, special=False, opts=opts)
-    return pulumi.Output.secret(generated.result)
 
 
 def _metadata(name: str, args: MongodbArgs, component: str) -> parts.Object:

@@ -6,14 +6,11 @@ of Percona Backup for MongoDB.
 
 from __future__ import annotations
 
-from components.alerts import Alert, Severity
+from components.alerts import Alert, Severity, volume_filling
 from stacks.systems.mongodb import MongodbSettings
 
 _LAG_SECONDS = 30
 """Writes wait for a majority: with two members that lag, each takes so long."""
-
-_DISK_LEFT = 0.2
-"""Share of a volume. A full one stops its member, and growing it takes minutes to hours."""
 
 _LATE = 2
 """Intervals after which a backup counts as missing: one may be slow, or fail once."""
@@ -31,9 +28,10 @@ def of(name: str, namespace: str, settings: MongodbSettings) -> list[Alert]:
         settings: how many members there should be, and how often backups are taken.
     """
     pods = f'namespace="{namespace}",pod=~"{name}-rs0-[0-9]+"'
+    claims = f'namespace="{namespace}",persistentvolumeclaim=~"mongod-data-{name}-rs0-[0-9]+"'
     return [
         *_members(pods, settings.members),
-        *_volumes(namespace, name),
+        volume_filling("MongodbVolumeFillingUp", claims, "mongodb.md#volume-filling-up"),
         *_backups(pods, settings),
     ]
 
@@ -65,21 +63,6 @@ def _members(pods: str, members: int) -> list[Alert]:
             "{{ $labels.pod }} is {{ $value }}s behind the primary",
             "mongodb.md#replication-lag",
         ),
-    ]
-
-
-def _volumes(namespace: str, name: str) -> list[Alert]:
-    claims = f'{{namespace="{namespace}",persistentvolumeclaim=~"mongod-data-{name}-rs0-[0-9]+"}}'
-    return [
-        Alert(
-            "MongodbVolumeFillingUp",
-            f"kubelet_volume_stats_available_bytes{claims} / "
-            f"kubelet_volume_stats_capacity_bytes{claims} < {_DISK_LEFT}",
-            600,
-            Severity.WARNING,
-            "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
-            "mongodb.md#volume-filling-up",
-        )
     ]
 
 

@@ -10,8 +10,6 @@ Traffic between servers and from clients is not encrypted here: that is the mesh
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,7 +21,6 @@ from pulumi_kubernetes.batch.v1 import CronJob
 from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
-from pulumi_random import RandomPassword
 
 from components import alerts, connection, metrics, neo4j_alerts, parts
 from components.parts import Client, Endpoint
@@ -154,8 +151,7 @@ class Neo4j(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         metadata = _metadata(name, args, "neo4j")
         files = _files(name, args)
-        generated = RandomPassword(f"{name}-password", length=32, special=False, opts=child)
-        password = pulumi.Output.secret(generated.result)
+        password = connection.password(f"{name}-password", child)
         needs: list[pulumi.Resource] = [
             ServiceAccount(
                 f"{name}-account",
@@ -386,10 +382,6 @@ def _megabytes(amount: Decimal) -> str:
     return f"{int(amount) // 2**20}m"
 
 
-def _digest(files: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _network(name: str, args: Neo4jArgs) -> parts.Object:
     """Let servers talk to each other, and clients to all of them: any may lead a database."""
     family = [{"podSelector": {"matchLabels": parts.selector(name)}}]
@@ -425,20 +417,11 @@ def _stateful_set(
             "metadata": {
                 "labels": {**parts.labels(name, "neo4j"), **own},
                 # A change of a file replaces the Pod.
-                "annotations": {"fault-tolerance/config": _digest(files)},
+                "annotations": {"fault-tolerance/config": parts.digest(files)},
             },
             "spec": _pod(name, number, args),
         },
-        "volumeClaimTemplates": [
-            {
-                "metadata": {"name": "data"},
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"],
-                    "storageClassName": args.storage_class,
-                    "resources": {"requests": {"storage": args.settings.storage}},
-                },
-            }
-        ],
+        "volumeClaimTemplates": [parts.claim("data", args.storage_class, args.settings.storage)],
     }
 
 

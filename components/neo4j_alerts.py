@@ -5,11 +5,9 @@ From Kubernetes' own metrics (kube-state-metrics and the kubelet), which both ed
 
 from __future__ import annotations
 
-from components.alerts import Alert, Severity
+from components.alerts import Alert, Severity, volume_filling
+from stacks.fault_domains import majority
 from stacks.systems.neo4j import Edition, Neo4jSettings
-
-_DISK_LEFT = 0.2
-"""Share of a volume. A full one stops its server, and growing it takes minutes to hours."""
 
 _LATE = 2
 """Intervals after which a backup counts as missing: one may be slow, or fail once."""
@@ -24,30 +22,22 @@ def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) ->
         settings: how many servers there should be.
         backup_every: seconds between two backups.
     """
-    servers, majority = settings.servers, settings.servers // 2 + 1
+    servers, least = settings.servers, majority(settings.servers)
     ready = (
         f'sum(kube_statefulset_status_replicas_ready{{namespace="{namespace}",'
         f'statefulset=~"{name}-[0-9]+"}}) or vector(0)'
     )
-    claims = f'{{namespace="{namespace}",persistentvolumeclaim=~"data-{name}-[0-9]+-0"}}'
+    claims = f'namespace="{namespace}",persistentvolumeclaim=~"data-{name}-[0-9]+-0"'
     found = [
         Alert(
             "Neo4jNoMajority",
-            f"({ready}) < {majority}",
+            f"({ready}) < {least}",
             60,
             Severity.CRITICAL,
             f"{{{{ $value }}}} of {servers} servers are ready: nothing is written",
             "neo4j.md#no-majority",
         ),
-        Alert(
-            "Neo4jVolumeFillingUp",
-            f"kubelet_volume_stats_available_bytes{claims} / "
-            f"kubelet_volume_stats_capacity_bytes{claims} < {_DISK_LEFT}",
-            600,
-            Severity.WARNING,
-            "{{ $labels.persistentvolumeclaim }} has {{ $value | humanizePercentage }} left",
-            "neo4j.md#volume-filling-up",
-        ),
+        volume_filling("Neo4jVolumeFillingUp", claims, "neo4j.md#volume-filling-up"),
     ]
     if servers > 1:
         found.append(

@@ -6,6 +6,8 @@ policies check is known before anything runs. Keys are spelled as in the Kuberne
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -267,6 +269,23 @@ def scratch(name: str, limit: str, *, memory: bool = False) -> Object:
     """An emptyDir that cannot grow beyond `limit`; the only writable place of a read-only root."""
     medium = {"medium": "Memory"} if memory else {}
     return {"name": name, "emptyDir": {"sizeLimit": size(size_in_bytes(limit)), **medium}}
+
+
+def claim(name: str, storage_class: str, size: str) -> Object:
+    """A StatefulSet's template for the volume of each of its Pods."""
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": storage_class,
+            "resources": {"requests": {"storage": size}},
+        },
+    }
+
+
+def digest(files: Mapping[str, str]) -> str:
+    """What an annotation of a Pod holds, so that a change of its files replaces it."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # Disruption and network -------------------------------------------------------------------------

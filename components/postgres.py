@@ -16,13 +16,12 @@ from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.core.v1 import Secret
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
-from pulumi_random import RandomPassword
 
 from components import connection, metrics, parts
 from components.parts import Client, Endpoint
 from stacks import schedules
 from stacks.systems.postgres import PostgresSettings
-from stacks.values import Objective
+from stacks.values import DAY, Objective
 
 OPERATOR_NAMESPACE = "cnpg-system"
 """Where CloudNativePG runs; it asks every instance for its status."""
@@ -100,8 +99,6 @@ every 5 s by default."""
 
 _ABANDONED = "60s"
 """After so long, a client that died inside a transaction loses its locks."""
-
-_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -249,10 +246,9 @@ class Postgres(pulumi.ComponentResource):
 
     @staticmethod
     def _credentials(name: str, opts: pulumi.ResourceOptions) -> dict[str, pulumi.Output[str]]:
-        password = RandomPassword(f"{name}-password", length=32, special=False, opts=opts)
         return {
             "username": pulumi.Output.from_input(_OWNER),
-            "password": pulumi.Output.secret(password.result),
+            "password": connection.password(f"{name}-password", opts),
         }
 
     def _network(self, name: str, args: PostgresArgs) -> list[pulumi.Resource]:
@@ -465,7 +461,7 @@ def _store(name: str, args: PostgresArgs) -> parts.Object:
             # Segments upload side by side, so the archive catches up after an outage of the store.
             "wal": {"compression": "gzip", "encryption": "aws:kms", "maxParallel": 4},
         },
-        "retentionPolicy": f"{args.settings.retention // _DAY}d",
+        "retentionPolicy": f"{args.settings.retention // DAY}d",
         "instanceSidecarConfiguration": {
             "resources": parts.container_resources(_SIDECAR_CPU, _SIDECAR_MEMORY, _EPHEMERAL)
         },

@@ -7,7 +7,6 @@ scripts that decide who is master at a start and hand the role over before a sto
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from pulumi_kubernetes.apps.v1 import StatefulSet
 from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
-from pulumi_random import RandomPassword
 
 from components import connection, metrics, parts
 from components.parts import Client, Endpoint
@@ -151,8 +149,7 @@ class Redis(pulumi.ComponentResource):
         files = _files(name, args.settings)
 
         password, client_password = (
-            RandomPassword(f"{name}-{user}-password", length=32, special=False, opts=child)
-            for user in ("server", _CLIENT)
+            connection.password(f"{name}-{user}-password", child) for user in ("server", _CLIENT)
         )
         own = [
             ServiceAccount(
@@ -197,7 +194,7 @@ class Redis(pulumi.ComponentResource):
             self.environment,
             {
                 "username": pulumi.Output.from_input(_CLIENT),
-                "password": pulumi.Output.secret(client_password.result),
+                "password": client_password,
             },
             parent=self,
         )
@@ -313,14 +310,14 @@ def _share(settings: RedisSettings, share: Decimal) -> int:
 def _secret(
     name: str,
     args: RedisArgs,
-    password: RandomPassword,
-    client_password: RandomPassword,
+    servers: pulumi.Output[str],
+    clients: pulumi.Output[str],
     opts: pulumi.ResourceOptions,
 ) -> Secret:
-    """Create the servers' own Secret, read as files: arguments and environment leak into dumps."""
-    servers, clients = (
-        pulumi.Output.secret(generated.result) for generated in (password, client_password)
-    )
+    """Create the Secret with the servers' password and the clients'.
+
+    It is read as files: arguments and environment leak into dumps.
+    """
     return Secret(
         f"{name}-secret",
         metadata=_metadata(name, args, "redis"),
@@ -378,25 +375,12 @@ def _stateful_set(
             "metadata": {
                 "labels": parts.labels(group.name, group.role),
                 # A change of a file replaces the Pods, one by one.
-                "annotations": {"fault-tolerance/config": _digest(files)},
+                "annotations": {"fault-tolerance/config": parts.digest(files)},
             },
             "spec": _pod(name, args, group),
         },
-        "volumeClaimTemplates": [
-            {
-                "metadata": {"name": "data"},
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"],
-                    "storageClassName": args.storage_class,
-                    "resources": {"requests": {"storage": group.storage}},
-                },
-            }
-        ],
+        "volumeClaimTemplates": [parts.claim("data", args.storage_class, group.storage)],
     }
-
-
-def _digest(files: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:

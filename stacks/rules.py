@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from stacks.contradictions import Contradiction, repeated, within
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
+from stacks.values import DAY
 
 if TYPE_CHECKING:
     from stacks import settings as model
-
-_DAY: Final = 24 * 3600
 
 _REPLICATION: Final = 900
 """Seconds within which S3's Replication Time Control promises a copy in the other region."""
@@ -153,7 +152,7 @@ def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
 def _backups(settings: model.Settings) -> Iterator[Contradiction]:
     needed = settings.postgres.retention + settings.postgres.backup_every
     if needed > settings.backup.retention:
-        days = -(-needed // _DAY)
+        days = -(-needed // DAY)
         yield Contradiction(
             ("backup", "retention"),
             settings.backup.retention,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from stacks import schedules
 from stacks.contradictions import Contradiction, within
+from stacks.fault_domains import ZONES
 from stacks.values import (
     DAY,
     HOUR,
@@ -149,11 +150,11 @@ def protected(settings: Neo4jSettings) -> Iterator[Contradiction]:
             "an outage, and that of its volume the loss of all its data",
             (("protect",),),
         )
-    elif settings.servers < 3:  # noqa: PLR2004, one for each zone
+    elif settings.servers < ZONES:
         yield Contradiction(
             ("neo4j", "servers"),
             settings.servers,
-            "should be at least 3, one for each zone, where protect is true",
+            f"should be at least {ZONES}, one for each zone, where protect is true",
             (("protect",),),
         )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import subprocess
 from collections import Counter
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pulumi
 import pytest
 import yaml
@@ -32,6 +30,7 @@ from local.process import Process, free_port
 from stacks import loader
 from stacks.settings import Settings
 from tests.components.conftest import Registry, registered_by
+from tests.components.operator_process import answers, running
 from tests.components.test_acceptance import Kubectl, _differences, _eventually
 
 pytestmark = pytest.mark.cluster
@@ -40,7 +39,6 @@ PREFIX = "papers"
 NAMESPACE = f"{PREFIX}-data"
 CORE = f"{PREFIX}-core"
 NAME, MEMBERS = "documents", "documents-rs0"
-START_SECONDS = 60.0
 
 _OPERATOR_POD = {
     "apiVersion": "v1",
@@ -118,7 +116,6 @@ def operator(
         pytest.skip("the operator needs mounts of its own, which this machine does not allow")
     folder = tmp_path_factory.mktemp("operator")
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
-    process = Process("operator", folder)
     health = f"127.0.0.1:{free_port()}"
     command = [
         *_ENTER,
@@ -130,27 +127,19 @@ def operator(
         "--leader-elect=false",
     ]
     environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
         "HOSTNAME": _OPERATOR_POD["metadata"]["name"],  # type: ignore[index]
         "KUBECONFIG": str(applied.kubeconfig),
         "WATCH_NAMESPACE": NAMESPACE,
         "DISABLE_TELEMETRY": "true",
         "RESYNC_PERIOD": "5s",
     }
-    try:
-        process.start(command, environment)
-        process.wait_until(lambda: _answers(f"http://{health}/readyz"), START_SECONDS)
+    with running(
+        Process("operator", folder),
+        command,
+        environment,
+        lambda: answers(f"http://{health}/readyz"),
+    ) as process:
         yield process
-    finally:
-        process.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.fixture(scope="module")

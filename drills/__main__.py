@@ -20,6 +20,7 @@ from local.errors import LocalError
 from local.nodes import real
 from local.run import build_folder, load, say
 from local.toolchain import build
+from stacks.problems import SettingsError
 from stacks.settings import Settings
 
 
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         return drill(faults.named(given.name), given.stack, given.times)
-    except LocalError as error:
+    except (LocalError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
 

@@ -18,25 +18,37 @@ from dataclasses import fields
 from drills import leftovers
 from drills.leftovers import Host
 from local import aws, world
-from local.run import build_folder, say
+from local.errors import LocalError
+from local.run import build_folder, load, say
 from local.world import World
+from stacks.problems import SettingsError
 
 _UP_SECONDS = 1800
 _DOWN_SECONDS = 120
 
 
 def soak(stack: str, times: int) -> int:
-    """Go up and down so many times; 0 if all went well."""
+    """Go up and down so many times; 0 if all went well.
+
+    Raises:
+        SettingsError: if there is no such stack, or its file is wrong.
+        LocalError: if its world exists already: it would be lost.
+    """
+    load(stack)
     target = world.named(stack)
-    target.remove()
+    if target.folder.exists():
+        raise LocalError(
+            f"stack {stack} has a world, which would be lost: end it first, with "
+            f"`make down STACK={stack}`"
+        )
     before = leftovers.look(target.cluster.folder)
     done: list[dict[str, object]] = []
     problems: list[str] = []
     for number in range(1, times + 1):
         start = time.monotonic()
         problems = _command("up", stack, _UP_SECONDS)
-        ports = _ports(target)
         up = time.monotonic() - start
+        ports = [] if problems else _ports(target)
         problems += _command("down", stack, _DOWN_SECONDS)
         problems += _left(before, target) + [f"port {port} is taken" for port in _taken(ports)]
         done.append({"up_seconds": round(up, 1), "problems": problems})
@@ -91,7 +103,11 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--stack", default="dev")
     given = parser.parse_args()
-    return soak(given.stack, given.times)
+    try:
+        return soak(given.stack, given.times)
+    except (LocalError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
 
 
 if __name__ == "__main__":

@@ -185,6 +185,7 @@ def test_output_goes_to_a_file(capsys: Capture, tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("kind: A\n  b: [", "bad.yaml:2: not YAML: mapping values are not allowed"),
+        ("a: {b: c", "not YAML: did not find expected ',' or '}'"),
         (f"kind: &a\nb: *{SECRET.partition('-')[0]}\n", "bad.yaml:2: not YAML: found undefined"),
         (f"password: !{SECRET} x\n", "bad.yaml:1: not YAML: could not determine a constructor"),
         (f"password: !!int {SECRET}\n", "bad.yaml: not YAML: a value does not fit its type"),

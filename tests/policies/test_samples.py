@@ -25,7 +25,7 @@ pytestmark = pytest.mark.unit
 
 SAMPLES = {
     "github.com/cloudnative-pg/cloudnative-pg@v1.30.0": "docs/src/samples",
-    "github.com/cloudnative-pg/plugin-barman-cloud@v0.14.0": "docs/examples",
+    "github.com/cloudnative-pg/plugin-barman-cloud@v0.14.0": "hack/examples",
     "github.com/percona/percona-server-mongodb-operator@v1.22.0": "deploy",
     "github.com/prometheus-operator/prometheus-operator@v0.93.0": "example",
 }

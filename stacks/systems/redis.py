@@ -69,8 +69,9 @@ class RedisSettings(Model):
     """Replicas that must keep up with the master, or it takes no more writes."""
     max_lag: Annotated[Seconds, Field(ge=1, le=HOUR)] = 10
     """A replica keeps up if it was heard from within this time: the most a failover loses."""
-    down_after: Annotated[Seconds, Field(ge=1, le=5 * MINUTE)] = 5
-    """A server that is silent for so long counts as down."""
+    down_after: Annotated[Seconds, Field(ge=1, le=5 * MINUTE)] = 3
+    """A server that is silent for so long counts as down, a stalled one too. Sentinel asks each
+    second, and distrusts itself after a stall of 2s of its own: below 3s it may blame others."""
     failover_timeout: Annotated[Seconds, Field(ge=1, le=HOUR)] = MINUTE
     """A failover that takes longer is given up and tried again."""
 

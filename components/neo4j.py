@@ -22,7 +22,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components import alerts, connection, metrics, neo4j_alerts, parts
+from components import alerts, connection, jobs, metrics, neo4j_alerts, parts
 from components.parts import Client, Endpoint
 from stacks import schedules
 from stacks.systems.neo4j import Edition, Neo4jSettings, backup_every
@@ -61,8 +61,6 @@ _START_SECONDS = 1800
 _BACKUP_CPU, _BACKUP_MEMORY = "500m", "2Gi"
 _BACKUP_SCRATCH = "10Gi"
 _BACKUP_LIMIT_SECONDS = 6 * 3600
-_BACKUP_START_SECONDS = 600
-"""A backup that could not begin for so long is left to the next one."""
 _MINUTES = {"full": 10, "change": 50}
 """Past the hour: the two do not begin together."""
 
@@ -511,45 +509,28 @@ def _backup_job(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.O
         "--include-metadata=all",
         "--temp-path=/scratch",
     ]
-    return {
-        "schedule": schedules.cron(interval, _MINUTES[kind]),
-        "concurrencyPolicy": "Forbid",
-        "startingDeadlineSeconds": _BACKUP_START_SECONDS,
-        "successfulJobsHistoryLimit": 3,
-        "failedJobsHistoryLimit": 3,
-        "jobTemplate": {
-            "spec": {
-                "backoffLimit": 2,
-                "activeDeadlineSeconds": _BACKUP_LIMIT_SECONDS,
-                "template": {
-                    "metadata": {"labels": parts.labels(_backup(name), "backup")},
-                    "spec": {
-                        "serviceAccountName": name,
-                        "automountServiceAccountToken": False,
-                        "enableServiceLinks": False,
-                        "restartPolicy": "Never",
-                        "priorityClassName": args.priority_class,
-                        "securityContext": parts.pod_security(_USER),
-                        "tolerations": parts.tolerations(),
-                        "containers": [
-                            {
-                                "name": "backup",
-                                "image": args.settings.image,
-                                "command": command,
-                                "env": [{"name": "NEO4J_ACCEPT_LICENSE_AGREEMENT", "value": "yes"}],
-                                "resources": parts.container_resources(
-                                    _BACKUP_CPU, _BACKUP_MEMORY, _BACKUP_SCRATCH
-                                ),
-                                "securityContext": parts.container_security(),
-                                "volumeMounts": [
-                                    {"name": "scratch", "mountPath": "/scratch"},
-                                    {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108
-                                ],
-                            }
-                        ],
-                        "volumes": [parts.scratch("scratch", _BACKUP_SCRATCH)],
-                    },
-                },
+    run = jobs.Run(
+        labels=parts.labels(_backup(name), "backup"),
+        service_account=name,
+        priority_class=args.priority_class,
+        user=_USER,
+        limit_seconds=_BACKUP_LIMIT_SECONDS,
+        containers=[
+            {
+                "name": "backup",
+                "image": args.settings.image,
+                "command": command,
+                "env": [{"name": "NEO4J_ACCEPT_LICENSE_AGREEMENT", "value": "yes"}],
+                "resources": parts.container_resources(
+                    _BACKUP_CPU, _BACKUP_MEMORY, _BACKUP_SCRATCH
+                ),
+                "securityContext": parts.container_security(),
+                "volumeMounts": [
+                    {"name": "scratch", "mountPath": "/scratch"},
+                    {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108
+                ],
             }
-        },
-    }
+        ],
+        volumes=[parts.scratch("scratch", _BACKUP_SCRATCH)],
+    )
+    return jobs.scheduled(run, schedules.cron(interval, _MINUTES[kind]))

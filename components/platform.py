@@ -76,7 +76,7 @@ class Platform(pulumi.ComponentResource):
         )
         stores: dict[DataSystem, Store] = {
             DataSystem.POSTGRES: self._postgres(settings, foundation, backup, operators),
-            DataSystem.REDIS: self._redis(settings, foundation),
+            DataSystem.REDIS: self._redis(settings, foundation, backup),
             DataSystem.MONGODB: self._mongodb(settings, foundation, backup, operators),
             DataSystem.NEO4J: self._neo4j(settings, foundation, backup),
             DataSystem.KAFKA: self._kafka(settings, foundation, operators),
@@ -116,7 +116,7 @@ class Platform(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, operators]),
         )
 
-    def _redis(self, settings: Settings, foundation: Foundation) -> Redis:
+    def _redis(self, settings: Settings, foundation: Foundation, backup: Backup) -> Redis:
         return Redis(
             DataSystem.REDIS,
             RedisArgs(
@@ -125,10 +125,11 @@ class Platform(pulumi.ComponentResource):
                 zones=settings.zones,
                 priority_class=parts.priority_class(settings.prefix, parts.DATA),
                 storage_class=foundation.storage_class,
+                backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.REDIS),
                 protect=settings.protect,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )
 
     def _mongodb(

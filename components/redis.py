@@ -22,6 +22,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components import connection, metrics, parts
 from components.parts import Client, Endpoint
+from components.redis_backup import STORE_PORT, RedisBackup, RedisBackupArgs
 from stacks.systems.redis import RedisSettings
 
 PORT = 6379
@@ -72,6 +73,7 @@ class RedisArgs:
     zones: tuple[str, ...]
     priority_class: str
     storage_class: str
+    backup_bucket: str
     clients: tuple[Client, ...]
     protect: bool
 
@@ -113,6 +115,9 @@ class Redis(pulumi.ComponentResource):
     failover may lose the last `max_lag` seconds of writes, because Redis replicates
     asynchronously; a planned handover loses none.
 
+    Copies of the dataset go to `backup_bucket`, and a new cache may begin with one
+    (`settings.recovery`), with the role that the ServiceAccount, named as the cache, is given.
+
     Example:
         A program of its own::
 
@@ -124,6 +129,7 @@ class Redis(pulumi.ComponentResource):
                     zones=("us-east-1a", "us-east-1b", "us-east-1c"),
                     priority_class="games-data",
                     storage_class="gp3",
+                    backup_bucket="games-backups",
                     clients=(Client("games-core", "gateway"),),
                     protect=True,
                 ),
@@ -165,6 +171,20 @@ class Redis(pulumi.ComponentResource):
         ]
         for group in (servers, sentinels):
             self._workload(name, args, group, files, own)
+        RedisBackup(
+            _backup(name),
+            RedisBackupArgs(
+                namespace=args.namespace,
+                settings=args.settings,
+                cache=name,
+                servers=servers.addresses(args.namespace),
+                port=servers.port,
+                user=_USER,
+                bucket=args.backup_bucket,
+                priority_class=args.priority_class,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=own),
+        )
         metrics.pod_monitor(
             f"{name}-metrics",
             _metadata(name, args, "redis"),
@@ -275,6 +295,10 @@ def _sentinels(name: str, settings: RedisSettings) -> _Set:
     )
 
 
+def _backup(name: str) -> str:
+    return f"{name}-backup"
+
+
 def _metadata(name: str, args: RedisArgs, role: str) -> parts.Object:
     return parts.metadata(name, args.namespace, parts.labels(name, role))
 
@@ -340,20 +364,28 @@ def _exporter_address(port: int) -> str:
 
 
 def _network(name: str, args: RedisArgs, group: _Set) -> parts.Object:
-    """Let clients, the servers and the Sentinels in, and the latter two out to each other."""
+    """Let clients, the servers and the Sentinels in, and the latter two out to each other.
+
+    Backups ask data servers, and a cache that begins with one reaches for it.
+    """
     servers, sentinels = _servers(name, args.settings), _sentinels(name, args.settings)
     family = [
         {"podSelector": {"matchLabels": parts.selector(s.name)}} for s in (servers, sentinels)
     ]
+    data = group.role == servers.role
+    backups = [{"podSelector": {"matchLabels": parts.selector(_backup(name))}}] if data else []
     return parts.network_policy(
         parts.selector(group.name),
         ingress=[
             *parts.allow_from([*family, *parts.client_peers(args.clients)], group.port),
+            *parts.allow_from(backups, group.port),
             *parts.allow_from([metrics.reader()], _METRICS_PORT),
         ],
         egress=[
             *parts.allow_to(family[:1], servers.port),
             *parts.allow_to(family[1:], sentinels.port),
+            # The address of the bucket is not known here.
+            *([{"ports": parts.ports(STORE_PORT)}] if data and args.settings.recovery else []),
         ],
     )
 
@@ -393,6 +425,7 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "tolerations": parts.tolerations(),
         **_placement(group, len(args.zones)),
+        **_recovery(name, args, group),
         "containers": [_container(name, args, group), _exporter(args.settings, group.port)],
         "volumes": [
             {"name": "config", "configMap": {"name": name, "defaultMode": 0o555}},
@@ -447,6 +480,25 @@ def _container(name: str, args: RedisArgs, group: _Set) -> parts.Object:
     }
 
 
+def _recovery(name: str, args: RedisArgs, group: _Set) -> parts.Object:
+    """What fetches the backup that a new cache begins with; see `redis_files/fetch-backup.sh`."""
+    if args.settings.recovery is None or group.role != "redis":
+        return {}
+    fetch = {
+        "name": "fetch",
+        "image": args.settings.backup_image,
+        "command": _script("fetch-backup.sh"),
+        "env": _environment(name, args, group),
+        "resources": group.resources,
+        "securityContext": parts.container_security(),
+        "volumeMounts": [
+            {"name": "config", "mountPath": _CONFIG, "readOnly": True},
+            {"name": "data", "mountPath": _DATA},
+        ],
+    }
+    return {"initContainers": [fetch]}
+
+
 def _script(file: str) -> list[str]:
     return ["sh", f"{_CONFIG}/{file}"]
 
@@ -467,6 +519,8 @@ def _environment(name: str, args: RedisArgs, group: _Set) -> list[parts.Object]:
         "REDIS_DATA": _DATA,
         "REDIS_RUN": _RUN,
     }
+    if args.settings.recovery and group.role == "redis":
+        known["REDIS_RECOVERY"] = args.settings.recovery.backup
     return [
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         *({"name": key, "value": value} for key, value in known.items()),

@@ -10,11 +10,13 @@
 #   REDIS_CONFIG            folder of these scripts and of the configuration, read only
 #   REDIS_SECRETS           folder of the files `password` and `client-password`, read only
 #   REDIS_DATA, REDIS_RUN   writable folders: one that lasts, one that need not
+#   REDIS_RECOVERY          the backup that a new cache begins with; not set: with nothing
+# A backup has no server of its own, and so neither REDIS_HOST nor REDIS_PORT.
 
 # shellcheck disable=SC2034 # read by the scripts that include this file
-self="$REDIS_HOST:$REDIS_PORT"
+self="${REDIS_HOST:-}:${REDIS_PORT:-}"
 # The probes do not depend on DNS.
-here="127.0.0.1:$REDIS_PORT"
+here="127.0.0.1:${REDIS_PORT:-}"
 # Present while a start script still asks who is master.
 deciding="$REDIS_RUN/deciding"
 

@@ -60,9 +60,27 @@ CONF
     fi
 }
 
+# Makes the fetched backup what the append-only file begins with; a server that has one does not
+# look at any other RDB file. The folder gets its name last: a crash before that begins anew.
+recover() {
+    base="$REDIS_DATA/recovering/appendonly.aof.1.base.rdb"
+    redis-check-rdb "$REDIS_DATA/recovery.rdb" >&2
+    rm -rf "$REDIS_DATA/recovering"
+    mkdir "$REDIS_DATA/recovering"
+    ln "$REDIS_DATA/recovery.rdb" "$base"
+    echo "file ${base##*/} seq 1 type b" > "$REDIS_DATA/recovering/appendonly.aof.manifest"
+    sync
+    mv "$REDIS_DATA/recovering" "$REDIS_DATA/appendonlydir"
+}
+
 : > "$deciding"
 until decide; do sleep 1; done
 log "the master is $master"
+if [ -n "${REDIS_RECOVERY:-}" ] && [ "$master" = "$self" ] && ! has_data; then
+    log "begins with $REDIS_RECOVERY"
+    recover
+fi
+rm -f "$REDIS_DATA/recovery.rdb"
 configure > "$REDIS_RUN/redis.conf"
 rm "$deciding"
 exec redis-server "$REDIS_RUN/redis.conf"

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
+from stacks import schedules
 from stacks.contradictions import Contradiction, within
 from stacks.fault_domains import lost_with_a_zone, majority
 from stacks.values import (
+    DAY,
     HOUR,
     MAX_REPLICAS,
     MINUTE,
@@ -22,6 +24,7 @@ from stacks.values import (
     Objective,
     Seconds,
     ServiceCount,
+    expects,
 )
 
 _PROMOTION: Final = 10
@@ -42,6 +45,21 @@ class Eviction(StrEnum):
     VOLATILE_LFU = "volatile-lfu"
     VOLATILE_RANDOM = "volatile-random"
     VOLATILE_TTL = "volatile-ttl"
+
+
+class RedisRecovery(Model):
+    """What a new cache begins with. It changes nothing where there is data already."""
+
+    backup: Annotated[
+        str,
+        StringConstraints(pattern=r"^s3://[a-z0-9][-a-z0-9]{1,61}[a-z0-9]/\S+\.rdb$"),
+        Field(
+            json_schema_extra=expects(
+                "a backup in a bucket, such as s3://games-backups/redis/2026-01-31T042500Z.rdb"
+            )
+        ),
+    ]
+    """An RDB file in a bucket. Entries whose time to live has ended since are gone."""
 
 
 class RedisSettings(Model):
@@ -74,6 +92,13 @@ class RedisSettings(Model):
     second, and distrusts itself after a stall of 2s of its own: below 3s it may blame others."""
     failover_timeout: Annotated[Seconds, Field(ge=1, le=HOUR)] = MINUTE
     """A failover that takes longer is given up and tried again."""
+    backup_every: Annotated[Seconds, Field(ge=HOUR, le=7 * DAY)] = HOUR
+    """Between two copies of the dataset in the bucket of the backups: 1h, 2h, 3h, 4h, 6h, 8h, 12h,
+    1d or 7d; a restore lacks what was written since. The bucket says how long one is kept."""
+    backup_image: Image = "amazon/aws-cli:2.23.6"
+    """Image of what brings a backup to the bucket, and back: the AWS command line."""
+    recovery: RedisRecovery | None = None
+    """What a new cache begins with; none: it begins empty."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A quorum that is a majority, and writes that survive the loss of one zone."""
@@ -86,6 +111,7 @@ class RedisSettings(Model):
             )
         else:
             yield from self._quorum()
+        yield from schedules.unkept(("backup_every",), self.backup_every)
         most = self.replicas - lost_with_a_zone(self.replicas) - 1
         if self.min_replicas_to_write > most:
             yield Contradiction(
@@ -127,3 +153,14 @@ def against(settings: RedisSettings, objective: Objective) -> Iterator[Contradic
         (("redis", "down_after"),),
         f"a failover takes redis.down_after to notice and up to {_PROMOTION}s to promote",
     )
+
+
+def in_bucket(settings: RedisSettings, retention: int) -> Iterator[Contradiction]:
+    """Judge how long the bucket keeps a backup (seconds); keys are those of the whole stack."""
+    if settings.backup_every > retention:
+        yield Contradiction(
+            ("redis", "backup_every"),
+            settings.backup_every,
+            "should not be longer than backup.retention, or there are times without any backup",
+            (("backup", "retention"),),
+        )

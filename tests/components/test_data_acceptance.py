@@ -37,6 +37,7 @@ def _program(settings: Settings) -> None:
         "zones": settings.zones,
         "priority_class": parts.priority_class(PREFIX, parts.DATA),
         "storage_class": foundation.storage_class,
+        "backup_bucket": "games-backups",
         "clients": (Client(f"{PREFIX}-core", "engine"),),
         "protect": False,
     }
@@ -47,7 +48,6 @@ def _program(settings: Settings) -> None:
             settings=settings.postgres,
             objective=settings.objectives.postgres,
             snapshot_class=foundation.snapshot_class,
-            backup_bucket="games-backups",
             **surroundings,
         ),
         after,

@@ -14,7 +14,8 @@ import pytest
 from components import parts
 from components.parts import Client
 from components.redis import Redis, RedisArgs
-from stacks.systems.redis import Eviction, RedisSettings
+from stacks.systems.redis import Eviction, RedisRecovery, RedisSettings
+from stacks.values import DAY, HOUR
 from tests.components.conftest import Registry, Secret, registered_by
 
 pytestmark = pytest.mark.unit
@@ -31,6 +32,7 @@ def _args(**changes: Any) -> RedisArgs:
         "zones": ZONES,
         "priority_class": "sim-data",
         "storage_class": "gp3",
+        "backup_bucket": "games-backups",
         "clients": (Client("sim-core", "engine"), Client("sim-core", "gateway")),
         "protect": True,
     }
@@ -78,6 +80,7 @@ def test_example_of_the_docstring_runs() -> None:
                 zones=ZONES,
                 priority_class="games-data",
                 storage_class="gp3",
+                backup_bucket="games-backups",
                 clients=(Client("games-core", "gateway"),),
                 protect=True,
             ),
@@ -237,12 +240,16 @@ def test_clients_learn_the_sentinels_and_the_masters_name() -> None:
     )
 
 
-@SETS
-def test_only_clients_family_and_prometheus_come_in(name: str) -> None:
+@pytest.mark.parametrize(("name", "more"), [("cache", ["cache-backup"]), ("cache-sentinel", [])])
+def test_only_clients_family_backups_and_prometheus_come_in(name: str, more: list[str]) -> None:
     policy = _redis().one("NetworkPolicy", name).inputs["spec"]
-    service, monitoring = policy["ingress"]
-    names = [p["podSelector"]["matchLabels"][parts.NAME_LABEL] for p in service["from"]]
-    assert names == ["cache", "cache-sentinel", "engine", "gateway"]
+    *services, monitoring = policy["ingress"]
+    names = [
+        peer["podSelector"]["matchLabels"][parts.NAME_LABEL]
+        for rule in services
+        for peer in rule["from"]
+    ]
+    assert names == ["cache", "cache-sentinel", "engine", "gateway", *more]
     assert monitoring["from"] == [parts.peer("monitoring")]
 
 
@@ -255,6 +262,65 @@ def test_they_go_out_to_their_family_alone(name: str) -> None:
     ]
     assert targets == [("cache", 6379), ("cache-sentinel", 26379)]
     assert all("namespaceSelector" not in rule["to"][0] for rule in policy["egress"])
+
+
+def _backup(registry: Registry) -> dict[str, Any]:
+    spec: dict[str, Any] = registry.one("CronJob", "cache-backup").inputs["spec"]
+    return spec
+
+
+def _run(registry: Registry) -> dict[str, Any]:
+    pod: dict[str, Any] = _backup(registry)["jobTemplate"]["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize(("every", "schedule"), [(HOUR, "25 */1 * * *"), (DAY, "25 0 * * *")])
+def test_backups_are_taken_as_often_as_the_settings_say(every: int, schedule: str) -> None:
+    assert _backup(_redis(RedisSettings(backup_every=every)))["schedule"] == schedule
+
+
+def test_backups_do_not_overlap_and_end_before_the_next_is_due() -> None:
+    spec = _backup(_redis())
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < HOUR
+
+
+def test_a_backup_is_whole_before_it_is_uploaded() -> None:
+    pod = _run(_redis())
+    [take], [upload] = pod["initContainers"], pod["containers"]
+    assert take["command"] == ["sh", "/etc/redis/backup-redis.sh"]
+    assert upload["command"][-2:] == ["/scratch/whole", "s3://games-backups/cache/"]
+    assert upload["image"] == SETTINGS.backup_image
+
+
+def test_a_backup_knows_no_password_but_the_servers() -> None:
+    [secret] = [v["secret"] for v in _run(_redis())["volumes"] if "secret" in v]
+    assert secret["items"] == [{"key": "password", "path": "password"}]
+
+
+def test_backups_reach_servers_and_the_store_alone() -> None:
+    policy = _redis().one("NetworkPolicy", "cache-backup").inputs["spec"]
+    servers, store = policy["egress"]
+    assert servers["to"] == [{"podSelector": {"matchLabels": parts.selector("cache")}}]
+    assert [port["port"] for port in store["ports"]] == [443]
+    assert "ingress" not in policy
+
+
+RECOVERING = RedisSettings(recovery=RedisRecovery(backup="s3://games-backups/cache/old.rdb"))
+
+
+def test_a_new_cache_fetches_the_backup_that_it_begins_with() -> None:
+    redis = _redis(RECOVERING)
+    [fetch] = _pod(redis, "cache")["initContainers"]
+    assert fetch["command"] == ["sh", "/etc/redis/fetch-backup.sh"]
+    assert _environment(redis, "cache")["REDIS_RECOVERY"] == "s3://games-backups/cache/old.rdb"
+    store = redis.one("NetworkPolicy", "cache").inputs["spec"]["egress"][-1]
+    assert store == {"ports": parts.ports(443)}
+
+
+def test_without_a_recovery_nothing_is_fetched() -> None:
+    assert "initContainers" not in _pod(_redis(), "cache")
+    assert "initContainers" not in _pod(_redis(RECOVERING), "cache-sentinel")
 
 
 def test_metrics_of_both_sets_are_read() -> None:

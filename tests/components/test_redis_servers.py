@@ -34,6 +34,7 @@ def rendered_files() -> dict[str, str]:
         zones=("us-east-1a", "us-east-1b", "us-east-1c"),
         priority_class="games-data",
         storage_class="gp3",
+        backup_bucket="games-backups",
         clients=(),
         protect=False,
     )

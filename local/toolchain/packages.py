@@ -20,7 +20,7 @@ from filelock import FileLock
 from local.errors import LocalError
 from local.toolchain.build import Say, cache_folder
 
-REDIS_PROGRAMS = ("redis-server", "redis-sentinel", "redis-cli")
+REDIS_PROGRAMS = ("redis-server", "redis-sentinel", "redis-cli", "redis-check-rdb")
 _REDIS_PACKAGES = (
     "redis-server",
     "redis-sentinel",
@@ -133,7 +133,7 @@ def _archive() -> str:
 
 
 def ensure_redis(say: Say) -> Path:
-    """Return the folder that holds redis-server, redis-sentinel and redis-cli.
+    """Return the folder that holds Redis' programs.
 
     Raises:
         LocalError: if they are neither on PATH nor can be fetched.
@@ -149,7 +149,7 @@ def _ensure(name: str, packages: Sequence[str], programs: Sequence[str], say: Sa
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         launchers = folder / "bin"
-        if not launchers.exists():
+        if not all((launchers / program).exists() for program in programs):
             say(f"fetching {', '.join(packages)}")
             apt = Apt(folder)
             apt.update()
@@ -173,6 +173,7 @@ def _write_launchers(folder: Path, programs: Sequence[str]) -> None:
             f'exec "{usr / "bin" / program}" "$@"\n'
         )
         launcher.chmod(0o755)
+    shutil.rmtree(folder / "bin", ignore_errors=True)
     partial.rename(folder / "bin")
 
 

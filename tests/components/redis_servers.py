@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
 MASTER_NAME = "cache"
@@ -212,13 +213,19 @@ class Servers:
             member.kill()
 
 
-def servers(folder: Path, files: Mapping[str, str], programs: Path) -> Servers:
+def servers(
+    folder: Path,
+    files: Mapping[str, str],
+    programs: Path,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Servers:
     """Lay out configuration, secrets and volumes for three servers and three Sentinels.
 
     Args:
         folder: where all of it goes.
         files: the data of the component's ConfigMap.
-        programs: where redis-server, redis-sentinel and redis-cli are.
+        programs: where Redis' programs are.
+        more: environment of all.
     """
     config, secrets = folder / "config", folder / "secrets"
     _write(config, files.items())
@@ -239,7 +246,7 @@ def servers(folder: Path, files: Mapping[str, str], programs: Path) -> Servers:
     def member(port: int, role: str) -> Member:
         own = folder / f"{role}-{port}"
         paths = {"REDIS_DATA": str(own / "data"), "REDIS_RUN": str(own / "run")}
-        return Member(port, role, own, {**common, **paths, "REDIS_PORT": str(port)})
+        return Member(port, role, own, {**common, **paths, "REDIS_PORT": str(port), **more})
 
     return Servers([member(p, "redis") for p in data], [member(p, "sentinel") for p in sentinels])
 

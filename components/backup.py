@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_aws import iam, kms, s3
+from pulumi_aws import eks, iam, kms, s3
 
 from stacks.settings import BackupSettings
 
@@ -242,6 +242,81 @@ class Backup(pulumi.ComponentResource):
         )
 
 
+@dataclass(frozen=True)
+class BucketAccessArgs:
+    """Who may write to a system's folder of the bucket, and what else it reads."""
+
+    system: str
+    """Name of the system, and of its folder in every bucket."""
+    role: str
+    """Name of the role; of an account, so unique in it."""
+    namespace: str
+    account: str
+    """The ServiceAccount of the system's Pods."""
+    writes: str
+    """The stack's own bucket."""
+    reads: tuple[str, ...]
+    """Buckets of other stacks, whose folder of the same system is read."""
+    region: str
+    """Where all these buckets are."""
+    eks_cluster: str | None
+    """Whose Pod Identity lends the role; None: whoever runs the stack does."""
+
+
+class BucketAccess(pulumi.ComponentResource):
+    """A role for one system's Pods: its own folder, and the keys of the buckets that it is in.
+
+    Buckets and keys are known by name (a key by the alias that `Backup` gives it), so all of it is
+    known before anything runs.
+
+    Example:
+        A program of its own::
+
+            BucketAccess(
+                "database-backup-access",
+                BucketAccessArgs(
+                    system="database",
+                    role="games-prod-database",
+                    namespace="games-data",
+                    account="database",
+                    writes="games-prod-backups-us-east-1",
+                    reads=(),
+                    region="us-east-1",
+                    eks_cluster="games-prod",
+                ),
+            )
+    """
+
+    def __init__(
+        self, name: str, args: BucketAccessArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("fault-tolerance:backup:BucketAccess", name, None, opts)
+        role = iam.Role(
+            f"{name}-role",
+            name=args.role,
+            assume_role_policy=_trust_in_pods(args.namespace, args.account),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        permissions = iam.RolePolicy(
+            f"{name}-permissions",
+            name="backups",
+            role=args.role,
+            policy=json.dumps(_access(args)),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[role]),
+        )
+        if args.eks_cluster is not None:
+            eks.PodIdentityAssociation(
+                f"{name}-identity",
+                cluster_name=args.eks_cluster,
+                namespace=args.namespace,
+                service_account=args.account,
+                role_arn=role.arn,
+                region=args.region,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[permissions]),
+            )
+        self.register_outputs({})
+
+
 def _arn(bucket: str) -> str:
     return f"arn:aws:s3:::{bucket}"
 
@@ -355,3 +430,65 @@ def _replication_rule(replica: _Vault) -> s3.BucketReplicationConfigRuleArgsDict
             "metrics": {"status": "Enabled", "event_threshold": {"minutes": _COPY_MINUTES}},
         },
     }
+
+
+def _trust_in_pods(namespace: str, account: str) -> str:
+    """Let EKS Pod Identity lend the role to one ServiceAccount alone."""
+    return json.dumps(
+        _document(
+            _statement(
+                "Allow",
+                ["sts:AssumeRole", "sts:TagSession"],
+                Principal={"Service": "pods.eks.amazonaws.com"},
+                Condition={
+                    "StringEquals": {
+                        "aws:RequestTag/kubernetes-namespace": namespace,
+                        "aws:RequestTag/kubernetes-service-account": account,
+                    }
+                },
+            )
+        )
+    )
+
+
+def _access(args: BucketAccessArgs) -> dict[str, object]:
+    """Write one folder; read the same one of other buckets; use their keys for just that."""
+    reads = [*args.reads]
+    known = sorted({args.writes, *reads})
+    reading = [
+        _statement(
+            "Allow",
+            "s3:GetObject",
+            Resource=[f"{_arn(bucket)}/{args.system}/*" for bucket in reads],
+        )
+    ]
+    return _document(
+        _statement(
+            "Allow",
+            ["s3:GetBucketLocation", "s3:ListBucket"],
+            Resource=[_arn(bucket) for bucket in known],
+        ),
+        _statement(
+            "Allow",
+            [
+                "s3:AbortMultipartUpload",
+                "s3:DeleteObject",
+                "s3:GetObject",
+                "s3:ListMultipartUploadParts",
+                "s3:PutObject",
+            ],
+            Resource=f"{_arn(args.writes)}/{args.system}/*",
+        ),
+        *(reading if reads else []),
+        _statement(
+            "Allow",
+            ["kms:Decrypt", "kms:GenerateDataKey"],
+            Resource="arn:aws:kms:*:*:key/*",
+            Condition={
+                "StringEquals": {"kms:ViaService": f"s3.{args.region}.amazonaws.com"},
+                "ForAnyValue:StringEquals": {
+                    "kms:ResourceAliases": [f"alias/{bucket}" for bucket in known]
+                },
+            },
+        ),
+    )

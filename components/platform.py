@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pulumi
 
 from components import parts
-from components.backup import Backup, BackupArgs
+from components.backup import Backup, BackupArgs, BucketAccess, BucketAccessArgs
 from components.foundation import Foundation, FoundationArgs
 from components.kafka import Kafka, KafkaArgs, User
 from components.mongodb import Mongodb, MongodbArgs
@@ -98,10 +98,26 @@ class Platform(pulumi.ComponentResource):
     def _postgres(
         self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
     ) -> Postgres:
+        namespace, source = parts.namespace(settings.prefix, parts.DATA), settings.postgres.source
+        recovery = settings.postgres.recovery
+        BucketAccess(
+            f"{DataSystem.POSTGRES}-backup-access",
+            BucketAccessArgs(
+                system=DataSystem.POSTGRES,
+                role=f"{backup.bucket_name}-{DataSystem.POSTGRES}",
+                namespace=namespace,
+                account=DataSystem.POSTGRES,
+                writes=backup.bucket_name,
+                reads=tuple(read.bucket for read in (recovery, source) if read and read.bucket),
+                region=settings.region,
+                eks_cluster=settings.backup.eks_cluster,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[backup]),
+        )
         return Postgres(
             DataSystem.POSTGRES,
             PostgresArgs(
-                namespace=parts.namespace(settings.prefix, parts.DATA),
+                namespace=namespace,
                 settings=settings.postgres,
                 objective=settings.objectives.postgres,
                 zones=settings.zones,
@@ -111,6 +127,8 @@ class Platform(pulumi.ComponentResource):
                 backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.POSTGRES),
                 protect=settings.protect,
+                standby=settings.role is Role.STANDBY,
+                region_rpo=settings.objectives.region.rpo,
                 wait=DataSystem.POSTGRES in settings.wait_for,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, operators]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from urllib.parse import urlencode
 
 import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
@@ -17,10 +18,10 @@ from pulumi_kubernetes.core.v1 import Secret
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components import connection, metrics, parts
+from components import alerts, connection, metrics, parts, postgres_alerts
 from components.parts import Client, Endpoint
 from stacks import schedules
-from stacks.systems.postgres import PostgresSettings
+from stacks.systems.postgres import DATABASE, PostgresSettings, SourceSettings, archive_timeout
 from stacks.values import DAY, Objective
 
 OPERATOR_NAMESPACE = "cnpg-system"
@@ -37,13 +38,16 @@ _WORKLOAD = "postgresql"
 """What the operator puts into `app.kubernetes.io/name` of every Pod that it makes."""
 
 _PLUGIN = "barman-cloud.cloudnative-pg.io"
-_DATABASE = _OWNER = "app"
+_OWNER = DATABASE
+_LOST, _HERE, _THERE = "lost", "here", "there"
+"""How a Cluster calls what it is recovered from, itself, and that of the other region."""
 
 _POOLERS = 3
 _POOLER_CPU, _POOLER_MEMORY = "100m", "128Mi"
 _POOL_SIZE, _POOL_CLIENTS = 25, 1000
-"""Connections of each pooler to the server (three poolers stay below its limit of 100), and of
-clients to it."""
+"""Connections of each pooler to a database, and of clients to the pooler."""
+_OWN_CONNECTIONS = 25
+"""Of standbys, operator, backups and people: with one database, 100 in all as PostgreSQL has it."""
 
 _PATIENCE = {
     # After a failed login, by default, clients are refused for 15 s: longer than a failover takes.
@@ -57,6 +61,15 @@ _PATIENCE = {
     "tcp_user_timeout": "5000",
 }
 """How long a pooler bears with a server that does not answer, in seconds (the last: ms)."""
+
+_CLIENT_PATIENCE = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "5000",
+}
+"""The same for a client and its pooler, as libpq calls it: seconds (the last: ms)."""
 
 _SIDECAR_CPU, _SIDECAR_MEMORY = "100m", "512Mi"
 _EPHEMERAL = "1Gi"
@@ -119,32 +132,64 @@ class PostgresArgs:
     backup_bucket: str
     clients: tuple[Client, ...]
     protect: bool
+    standby: bool = False
+    """Whether `settings.source` is followed; it is promoted when this ends."""
+    region_rpo: int | None = None
+    """Seconds; a standby that is further behind raises an alert. None: it never does."""
     wait: bool = False
     """Wait until the operator reports the cluster ready, so that an update which leaves it broken
     fails. Only where the operator runs: without it nobody would ever report."""
 
     def __post_init__(self) -> None:
-        if self.settings.archive_timeout > self.objective.rpo:
+        timeout = archive_timeout(self.settings, self.objective)
+        if timeout > self.objective.rpo:
             raise ValueError(
-                f"postgres: archive_timeout is {self.settings.archive_timeout}s, but the "
-                f"objective's rpo is {self.objective.rpo}s: with only the archive left, more than "
-                "that would be lost; archive at least that often"
+                f"postgres: archive_timeout is {timeout}s, but the objective's rpo is "
+                f"{self.objective.rpo}s: with only the archive left, more than that would be lost; "
+                "archive at least that often"
             )
         if len(set(self.zones)) <= self.settings.synchronous:
             raise ValueError(
                 f"postgres: synchronous is {self.settings.synchronous}, but there "
                 f"are only {len(set(self.zones))} zones: each copy needs a zone of its own"
             )
+        if self.standby and self.settings.source is None:
+            raise ValueError(
+                "postgres: standby is set, but source is not: name the archive that it follows"
+            )
+        for key, read in (("recovery", self.settings.recovery), ("source", self.settings.source)):
+            if read and (read.bucket, read.server) == (self.backup_bucket, self.settings.archive):
+                raise ValueError(
+                    f"postgres: {key} names bucket {read.bucket} and server {read.server}, under "
+                    "which this cluster archives itself; give it another archive, such as "
+                    f"{read.server}-2"
+                )
+
+
+@dataclass(frozen=True)
+class _Login:
+    """A role that clients sign in as."""
+
+    credentials: Mapping[str, pulumi.Output[str]]
+    secret: Secret
 
 
 class Postgres(pulumi.ComponentResource):
-    """A CloudNativePG cluster with its poolers, backups, credentials, metrics and network policies.
+    """A CloudNativePG cluster with poolers, databases, backups, metrics, alerts and policies.
 
     Clients connect to the pooler at `PGHOST` with `username` and `password` of the Secret
     `secret_name`. Transactions are pooled, so session state does not last beyond one.
+    `POSTGRES_URI` says what libpq has no variables for: when to give up a pooler that fell silent.
+    Each further database has a ConfigMap and a Secret of its own, `<name>-<database>-client`.
+
+    Connections are encrypted; clients do not verify the server's certificate, because the authority
+    that signs it is made by the operator, after everything here, and known in this namespace alone.
 
     The instances reach the bucket with the role that the ServiceAccount, named as the cluster, is
-    given (EKS Pod Identity or an annotation): no key is stored.
+    given (`components.backup.BucketAccess` makes one): no key is stored.
+
+    A standby follows the archive of another region's cluster, and takes no writes until it is
+    promoted: docs/decisions/postgres-dr.md.
 
     Example:
         A program of its own::
@@ -181,22 +226,18 @@ class Postgres(pulumi.ComponentResource):
     ) -> None:
         super().__init__("fault-tolerance:postgres:Postgres", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        credentials = self._credentials(name, child)
-        owner = Secret(
-            f"{name}-owner",
-            metadata=_metadata(f"{name}-owner", args, "database", {"cnpg.io/reload": "true"}),
-            type="kubernetes.io/basic-auth",
-            data={key: connection.encoded(value) for key, value in credentials.items()},
-            opts=child,
-        )
-        store = CustomResource(
-            f"{name}-store",
-            api_version="barmancloud.cnpg.io/v1",
-            kind="ObjectStore",
-            metadata=_metadata(_store_name(name), args, "backup"),
-            spec=_store(name, args),
-            opts=child,
-        )
+        logins = {role: self._login(name, role, args) for role in _roles(args.settings)}
+        stores = [
+            CustomResource(
+                f"{name}-store" if key == _HERE else f"{name}-{key}-store",
+                api_version="barmancloud.cnpg.io/v1",
+                kind="ObjectStore",
+                metadata=_metadata(store, args, "backup"),
+                spec=_store(name, bucket, args.settings),
+                opts=child,
+            )
+            for key, (store, bucket) in _stores(name, args).items()
+        ]
         cluster = CustomResource(
             f"{name}-cluster",
             api_version="postgresql.cnpg.io/v1",
@@ -207,7 +248,11 @@ class Postgres(pulumi.ComponentResource):
             spec=_cluster(name, args),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[owner, store, *self._network(name, args)],
+                depends_on=[
+                    *(login.secret for login in logins.values()),
+                    *stores,
+                    *self._network(name, args),
+                ],
                 protect=args.protect,
                 retain_on_delete=args.protect,
             ),
@@ -229,27 +274,82 @@ class Postgres(pulumi.ComponentResource):
             {"matchLabels": _family(name)},
             child,
         )
+        self._alerts(name, args)
 
         pooler = Endpoint(args.namespace, _pooler_name(name), PORT, workload=_WORKLOAD)
         self.endpoint = pulumi.Output.from_input(f"{pooler.host}:{PORT}")
         self.endpoints = (pooler,)
-        self.environment = {
-            "PGHOST": pooler.host,
-            "PGPORT": str(PORT),
-            "PGDATABASE": _DATABASE,
-            "PGSSLMODE": "require",
-        }
+        self.environment = _environment(pooler.host, DATABASE)
         self.secret_name = connection.publish(
-            name, args.clients, self.environment, credentials, parent=self
+            name, args.clients, self.environment, logins[_OWNER].credentials, parent=self
         )
+        for database in args.settings.databases:
+            self._database(name, database, args, inside)
+            connection.publish(
+                _database_name(name, database),
+                args.clients,
+                _environment(pooler.host, database),
+                logins[_owner(args.settings, database)].credentials,
+                parent=self,
+            )
         self.register_outputs({"endpoint": self.endpoint, "secret_name": self.secret_name})
 
-    @staticmethod
-    def _credentials(name: str, opts: pulumi.ResourceOptions) -> dict[str, pulumi.Output[str]]:
-        return {
-            "username": pulumi.Output.from_input(_OWNER),
-            "password": connection.password(f"{name}-password", opts),
+    def _login(self, name: str, role: str, args: PostgresArgs) -> _Login:
+        """Make the password of a role, and the Secret that the operator reads it from."""
+        child = pulumi.ResourceOptions(parent=self)
+        own = name if role == _OWNER else f"{name}-{role}"
+        credentials = {
+            "username": pulumi.Output.from_input(role),
+            "password": connection.password(f"{own}-password", child),
         }
+        secret = Secret(
+            f"{own}-owner",
+            metadata=_metadata(
+                _password_name(name, role), args, "database", {"cnpg.io/reload": "true"}
+            ),
+            type="kubernetes.io/basic-auth",
+            data={key: connection.encoded(value) for key, value in credentials.items()},
+            opts=child,
+        )
+        return _Login(credentials, secret)
+
+    def _database(
+        self, name: str, database: str, args: PostgresArgs, opts: pulumi.ResourceOptions
+    ) -> None:
+        """Declare a database; it outlives its object, and is dropped by hand alone."""
+        CustomResource(
+            f"{name}-{database}-database",
+            api_version="postgresql.cnpg.io/v1",
+            kind="Database",
+            metadata=_metadata(_database_name(name, database), args, "database"),
+            spec={
+                "cluster": {"name": name},
+                "name": database,
+                "owner": _owner(args.settings, database),
+                "databaseReclaimPolicy": "retain",
+                "extensions": [
+                    {"name": extension, "ensure": "present"}
+                    for extension in args.settings.databases[database].extensions
+                ],
+            },
+            opts=opts,
+        )
+
+    def _alerts(self, name: str, args: PostgresArgs) -> None:
+        child = pulumi.ResourceOptions(parent=self)
+        alerts.rules(
+            f"{name}-alerts",
+            _metadata(name, args, "database"),
+            postgres_alerts.of(name, args.namespace, args.settings, args.objective),
+            child,
+        )
+        if args.standby and args.region_rpo is not None:
+            alerts.rules(
+                f"{name}-standby-alerts",
+                _metadata(f"{name}-standby", args, "database"),
+                postgres_alerts.of_standby(name, args.namespace, args.region_rpo),
+                child,
+            )
 
     def _network(self, name: str, args: PostgresArgs) -> list[pulumi.Resource]:
         """Let the cluster's Pods talk to each other, and clients to the poolers alone."""
@@ -327,6 +427,39 @@ def _store_name(name: str) -> str:
     return f"{name}-backups"
 
 
+def _password_name(name: str, role: str) -> str:
+    return f"{name}-owner" if role == _OWNER else f"{name}-role-{role}"
+
+
+def _database_name(name: str, database: str) -> str:
+    return f"{name}-{database}"
+
+
+def _owner(settings: PostgresSettings, database: str) -> str:
+    return settings.databases[database].owner or database
+
+
+def _roles(settings: PostgresSettings) -> list[str]:
+    """Every role that clients sign in as."""
+    others = {_owner(settings, database) for database in settings.databases}
+    return [_OWNER, *sorted(others - {_OWNER})]
+
+
+def _environment(host: str, database: str) -> dict[str, str]:
+    """What libpq has variables for, and a connection string that says it all but who connects."""
+    options = {"sslmode": "require", "target_session_attrs": "read-write", **_CLIENT_PATIENCE}
+    return {
+        "PGHOST": host,
+        "PGPORT": str(PORT),
+        "PGDATABASE": database,
+        "PGSSLMODE": options["sslmode"],
+        # A pooler that still leads to a former primary is left, and tried again.
+        "PGTARGETSESSIONATTRS": options["target_session_attrs"],
+        "PGCONNECT_TIMEOUT": options["connect_timeout"],
+        "POSTGRES_URI": f"postgresql://{host}:{PORT}/{database}?{urlencode(options)}",
+    }
+
+
 def _pooler_name(name: str) -> str:
     return f"{name}-pooler"
 
@@ -350,15 +483,13 @@ def _cluster(name: str, args: PostgresArgs) -> parts.Object:
         "enablePDB": True,
         "priorityClassName": args.priority_class,
         "resources": parts.container_resources(resources.cpu, resources.memory, _EPHEMERAL),
-        "bootstrap": {
-            "initdb": {
-                "database": _DATABASE,
-                "owner": _OWNER,
-                "dataChecksums": True,
-                "secret": {"name": f"{name}-owner"},
-            }
+        "bootstrap": _bootstrap(name, args),
+        **_topology(name, args),
+        **_managed(name, settings),
+        "postgresql": {
+            "parameters": _parameters(settings, archive_timeout(settings, args.objective)),
+            **_synchronous(settings),
         },
-        "postgresql": {"parameters": _parameters(settings), **_synchronous(settings)},
         "storage": _volume(settings.storage, args),
         "walStorage": _volume(settings.wal_storage, args),
         **_placement(name, args),
@@ -382,25 +513,95 @@ def _cluster(name: str, args: PostgresArgs) -> parts.Object:
         },
         "plugins": [
             {
-                "name": _PLUGIN,
                 "enabled": True,
                 "isWALArchiver": True,
-                "parameters": {"barmanObjectName": _store_name(name)},
+                **_archive(_store_name(name), settings.archive),
             }
         ],
     }
 
 
-def _parameters(settings: PostgresSettings) -> dict[str, str]:
+def _archive(store: str, server: str) -> parts.Object:
+    """The plugin, with whose archive it reads or writes."""
+    return {"name": _PLUGIN, "parameters": {"barmanObjectName": store, "serverName": server}}
+
+
+def _bootstrap(name: str, args: PostgresArgs) -> parts.Object:
+    """What the first instance begins with; nobody asks once it is there."""
+    application = {
+        "database": DATABASE,
+        "owner": _OWNER,
+        "secret": {"name": _password_name(name, _OWNER)},
+    }
+    recovery = args.settings.recovery
+    if args.standby:
+        return {"recovery": {"source": _THERE, **application}}
+    if recovery is None:
+        return {"initdb": {"dataChecksums": True, **application}}
+    moment = recovery.target_time
+    target = {"recoveryTarget": {"targetTime": moment}} if moment else {}
+    return {"recovery": {"source": _LOST, **target, **application}}
+
+
+def _topology(name: str, args: PostgresArgs) -> parts.Object:
+    """The archives that are read, and which of two regions has the primary."""
+    stores, recovery, source = _stores(name, args), args.settings.recovery, args.settings.source
+    clusters = {}
+    if recovery is not None:
+        store, _ = stores.get(_LOST, stores[_HERE])
+        clusters[_LOST] = _archive(store, recovery.server)
+    if source is not None:
+        clusters[_HERE] = _archive(stores[_HERE][0], args.settings.archive)
+        clusters[_THERE] = _archive(stores[_THERE][0], source.server)
+    if not clusters:
+        return {}
+    return {
+        "externalClusters": [{"name": key, "plugin": plugin} for key, plugin in clusters.items()],
+        **({"replica": _replica(source, args.standby)} if source else {}),
+    }
+
+
+def _replica(source: SourceSettings, standby: bool) -> parts.Object:
+    token = None if standby else source.promotion_token
+    return {
+        "self": _HERE,
+        "primary": _THERE if standby else _HERE,
+        "source": _THERE,
+        **({"promotionToken": token} if token else {}),
+    }
+
+
+def _managed(name: str, settings: PostgresSettings) -> parts.Object:
+    """Roles of the further databases; `app` and its owner come with the cluster."""
+    roles = [
+        {
+            "name": role,
+            "ensure": "present",
+            "login": True,
+            "passwordSecret": {"name": _password_name(name, role)},
+        }
+        for role in _roles(settings)
+        if role != _OWNER
+    ]
+    return {"managed": {"roles": roles}} if roles else {}
+
+
+def _parameters(settings: PostgresSettings, timeout: int) -> dict[str, str]:
     memory = parts.size_in_bytes(settings.resources.memory)
     kept = parts.size_in_bytes(settings.wal_storage)
     return {
-        "archive_timeout": f"{settings.archive_timeout}s",
+        "archive_timeout": f"{timeout}s",
+        "max_connections": str(_connections(settings)),
         "idle_in_transaction_session_timeout": _ABANDONED,
         "max_slot_wal_keep_size": _megabytes(kept * _WAL_KEPT_SHARE),
         "shared_buffers": _megabytes(memory * _SHARED_BUFFERS_SHARE),
         "wal_retrieve_retry_interval": _FOLLOW_AGAIN,
     }
+
+
+def _connections(settings: PostgresSettings) -> int:
+    """Each pooler holds a pool for each database; the rest is for whoever looks after them."""
+    return _POOLERS * _POOL_SIZE * (1 + len(settings.databases)) + _OWN_CONNECTIONS
 
 
 def _megabytes(amount: Decimal) -> str:
@@ -452,16 +653,28 @@ def _placement(name: str, args: PostgresArgs) -> parts.Object:
     }
 
 
-def _store(name: str, args: PostgresArgs) -> parts.Object:
+def _stores(name: str, args: PostgresArgs) -> dict[str, tuple[str, str]]:
+    """Name and bucket of each ObjectStore, by whose archive is in it."""
+    stores = {_HERE: (_store_name(name), args.backup_bucket)}
+    recovery, source = args.settings.recovery, args.settings.source
+    if recovery is not None and recovery.bucket is not None:
+        stores[_LOST] = (f"{name}-{_LOST}", recovery.bucket)
+    if source is not None:
+        stores[_THERE] = (f"{name}-source", source.bucket)
+    return stores
+
+
+def _store(name: str, bucket: str, settings: PostgresSettings) -> parts.Object:
+    """An archive. What others write is read in the same way; only its own is ever thinned out."""
     return {
         "configuration": {
-            "destinationPath": f"s3://{args.backup_bucket}/{name}",
+            "destinationPath": f"s3://{bucket}/{name}",
             "s3Credentials": {"inheritFromIAMRole": True},
             "data": {"compression": "gzip", "encryption": "aws:kms", "jobs": 2},
             # Segments upload side by side, so the archive catches up after an outage of the store.
             "wal": {"compression": "gzip", "encryption": "aws:kms", "maxParallel": 4},
         },
-        "retentionPolicy": f"{args.settings.retention // DAY}d",
+        "retentionPolicy": f"{settings.retention // DAY}d",
         "instanceSidecarConfiguration": {
             "resources": parts.container_resources(_SIDECAR_CPU, _SIDECAR_MEMORY, _EPHEMERAL)
         },

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from stacks.contradictions import Contradiction, repeated, within
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
-from stacks.values import DAY
 
 if TYPE_CHECKING:
     from stacks import settings as model
@@ -102,6 +101,8 @@ def stack(settings: model.Settings) -> Iterator[Contradiction]:
         yield from postgres.protected(settings.postgres)
         yield from neo4j.protected(settings.neo4j)
         yield from kafka.protected(settings.kafka)
+    if settings.role == "standby":
+        yield from postgres.following(settings.postgres)
     yield from neo4j.licensed(settings.neo4j)
     yield from _objectives(settings)
     yield from _backups(settings)
@@ -131,15 +132,11 @@ def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
     yield from mongodb.against(settings.mongodb, objectives.mongodb)
     yield from neo4j.against(settings.neo4j, objectives.neo4j)
     yield from kafka.against(settings.kafka, objectives.kafka)
-    if settings.backup.replica_region is not None:
-        yield from within(
-            settings.postgres.archive_timeout + _REPLICATION,
-            objectives.region.rpo,
-            ("objectives", "region", "rpo"),
-            (("postgres", "archive_timeout"), ("backup", "replica_region")),
-            f"postgres.archive_timeout and the copy to the other region ({_REPLICATION // 60}m) "
-            "add up",
+    if settings.backup.replica_region is not None or settings.postgres.source is not None:
+        yield from postgres.across_regions(
+            settings.postgres, objectives.postgres, objectives.region
         )
+    if settings.backup.replica_region is not None:
         yield from within(
             mongodb.oplog_span(settings.mongodb, objectives.mongodb) + _REPLICATION,
             objectives.region.rpo,
@@ -150,16 +147,7 @@ def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
 
 
 def _backups(settings: model.Settings) -> Iterator[Contradiction]:
-    needed = settings.postgres.retention + settings.postgres.backup_every
-    if needed > settings.backup.retention:
-        days = -(-needed // DAY)
-        yield Contradiction(
-            ("backup", "retention"),
-            settings.backup.retention,
-            f"should be at least {days}d: the oldest restore (postgres.retention) starts from a "
-            "base backup that is up to postgres.backup_every older",
-            (("postgres", "retention"), ("postgres", "backup_every")),
-        )
+    yield from postgres.in_bucket(settings.postgres, settings.backup.retention)
     yield from mongodb.in_bucket(settings.mongodb, settings.backup.retention)
     yield from neo4j.in_bucket(settings.neo4j, settings.backup.retention)
     if settings.backup.replica_region == settings.region:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from stacks import rules
 from stacks.contradictions import Contradiction
@@ -80,6 +80,13 @@ class Objectives(Model):
     """The whole platform, for the loss of its region."""
 
 
+EksCluster = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9A-Za-z][-0-9A-Za-z_]{0,99}$"),
+    Field(json_schema_extra=expects("the name of an EKS cluster, such as games-prod")),
+]
+
+
 class BackupSettings(Model):
     """The bucket that holds every backup of the stack, and its copy in another region."""
 
@@ -92,6 +99,9 @@ class BackupSettings(Model):
     world, so the usual one may be taken."""
     replica_region: Region | None = None
     """Another region, to which every backup is copied; none: the backups fall with the region."""
+    eks_cluster: EksCluster | None = None
+    """Name of the EKS cluster, whose Pod Identity lends PostgreSQL the role that is made for it.
+    None: lend it yourself, to the ServiceAccount `postgres`."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A bucket that may delete what it no longer keeps."""

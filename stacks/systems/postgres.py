@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from stacks import schedules
-from stacks.contradictions import Contradiction, within
+from stacks.contradictions import Contradiction, repeated, within
 from stacks.fault_domains import ZONES, lost_with_a_zone
 from stacks.values import (
     DAY,
@@ -16,19 +19,142 @@ from stacks.values import (
     MAX_REPLICAS,
     MINUTE,
     YEAR,
+    BucketName,
     Count,
     Days,
     Image,
     Integer,
     Memory,
     Model,
+    Name,
     Objective,
     Resources,
     Seconds,
+    expects,
 )
+
+DATABASE: Final = "app"
+"""The database that every cluster has, and the role that owns it."""
 
 _ISOLATION: Final = 30
 """Seconds until CloudNativePG stops a primary that is cut off (its liveness isolation check)."""
+
+_ARCHIVED: Final = 5 * MINUTE
+"""CloudNativePG's own `archive_timeout`; longer only where somebody says so."""
+
+_COPY: Final = 15 * MINUTE
+"""S3's Replication Time Control copies an object to the other region within so long."""
+
+_MAX_DATABASES: Final = 20
+"""Every pooler holds connections for each, and each connection costs the server memory."""
+
+_RESERVED: Final = frozenset({DATABASE, "postgres", "template0", "template1"})
+"""Databases that every cluster has already; PostgreSQL's superuser is named as one of them."""
+
+_TOKEN_FIELDS: Final = frozenset(
+    {
+        "databaseSystemIdentifier",
+        "latestCheckpointREDOLocation",
+        "latestCheckpointTimelineID",
+        "operatorVersion",
+        "redoWalFile",
+        "timeOfLatestCheckpoint",
+    }
+)
+"""What CloudNativePG wants in a promotion token."""
+
+
+def _moment(written: str) -> str:
+    """Read a time as RFC 3339 writes it; a moment to come cannot be recovered to."""
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        raise ValueError("should be a time of RFC 3339 that exists") from None
+    if moment > datetime.now(UTC):
+        raise ValueError("should be in the past: nothing later is in the archive")
+    return written
+
+
+def _token(written: str) -> str:
+    """Look into a token: base64 of JSON, with what CloudNativePG wants in it."""
+    problem = ValueError(
+        "should be status.demotionToken of the other region's Cluster, whole and as it is"
+    )
+    try:
+        found = json.loads(base64.b64decode(written, validate=True))
+    except ValueError:
+        raise problem from None
+    if not isinstance(found, dict) or not all(found.get(key) for key in _TOKEN_FIELDS):
+        raise problem
+    return written
+
+
+Moment = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
+    ),
+    AfterValidator(_moment),
+    Field(
+        json_schema_extra=expects(
+            'a past time of RFC 3339 with its zone, in quotes, such as "2026-03-01T12:00:00Z"'
+        )
+    ),
+]
+PromotionToken = Annotated[
+    str,
+    AfterValidator(_token),
+    Field(
+        json_schema_extra=expects(
+            "status.demotionToken of the other region's Cluster, whole and as it is"
+        )
+    ),
+]
+Extension = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$"),
+    Field(json_schema_extra=expects("the name of an extension, such as pg_trgm")),
+]
+
+
+class RecoverySettings(Model):
+    """What a cluster that is made anew begins with, instead of an empty database.
+
+    It has no effect on a cluster that is there already, so it may stay.
+    """
+
+    server: Name = "postgres"
+    """Name under which the lost cluster archived: its `archive`."""
+    bucket: BucketName | None = None
+    """Bucket of that archive; none: the stack's own."""
+    target_time: Moment | None = None
+    """The database becomes what it was then, to the microsecond; none: the newest that the archive
+    has."""
+
+
+class SourceSettings(Model):
+    """The cluster of the other region, as its archive is found in this one."""
+
+    bucket: BucketName
+    """Bucket with that archive: the copy in this region, which outlives the other."""
+    server: Name = "postgres"
+    """Name under which the other cluster archives: its `archive`."""
+    promotion_token: PromotionToken | None = None
+    """For a planned switchover, set in one update with `role: active`: take over once all that the
+    other wrote is here. None: take over at once with what is here, as when a region is lost."""
+
+
+class DatabaseSettings(Model):
+    """One more database, with a role that owns it."""
+
+    owner: Name | None = None
+    """Role that owns it, whose password clients get; none: one named as the database."""
+    extensions: tuple[Extension, ...] = ()
+    """Extensions that are created in it; the image must have them."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Each extension once."""
+        return repeated(("extensions",), self.extensions)
 
 
 class PostgresSettings(Model):
@@ -48,14 +174,27 @@ class PostgresSettings(Model):
     """What each server asks for."""
     switchover_delay: Annotated[Seconds, Field(ge=1, le=HOUR)] = 2 * MINUTE
     """Bounds the old primary's fast shutdown (upstream default 3600 s is far beyond any RTO)."""
-    archive_timeout: Annotated[Seconds, Field(ge=1, le=DAY)] = 5 * MINUTE
-    """The write-ahead log is archived at least so often: the RPO when only the archive is left."""
+    archive_timeout: Annotated[Seconds, Field(ge=1, le=DAY)] | None = None
+    """The write-ahead log is archived at least so often: the RPO when only the archive is left.
+    None: each 5m, or as often as the objective's RPO asks."""
     backup_every: Annotated[Seconds, Field(ge=HOUR, le=7 * DAY)] = DAY
     """Between two base backups: 1h, 2h, 3h, 4h, 6h, 8h, 12h, 1d or 7d, which a schedule can keep.
 
     The RPO is kept by the WAL archive in between."""
     retention: Annotated[Days, Field(le=10 * YEAR)] = 30 * DAY
     """How far back a restore can go."""
+    archive: Name = "postgres"
+    """Name under which this cluster archives, in a folder of its own. A cluster that is made anew
+    needs a new name, such as postgres-2, and keeps it: Barman refuses to mix two histories."""
+    recovery: RecoverySettings | None = None
+    """What a cluster that is made anew begins with; none: an empty database."""
+    source: SourceSettings | None = None
+    """The cluster of the other region: followed while the stack's role is standby, and what this
+    one may follow again once it is active."""
+    databases: Annotated[dict[Name, DatabaseSettings], Field(max_length=_MAX_DATABASES)] = Field(
+        default={}
+    )
+    """Databases beside `app`, each with a role, a password and a client configuration."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A quorum that is possible, and backups that a schedule can express."""
@@ -75,12 +214,38 @@ class PostgresSettings(Model):
                 "should not be shorter than backup_every, or there are times without any backup",
                 (("backup_every",),),
             )
+        if self.recovery and self.recovery.bucket is None and self.recovery.server == self.archive:
+            yield Contradiction(
+                ("archive",),
+                self.archive,
+                f"should be another name than recovery.server, such as {self.archive}-2: Barman "
+                "refuses to archive a second history into the folder of the first",
+                (("recovery", "server"),),
+            )
+        for name in _RESERVED & self.databases.keys():
+            yield Contradiction(
+                ("databases", name),
+                name,
+                "should have another name: every cluster has a database of that name already",
+            )
+        for name, database in self.databases.items():
+            if database.owner in _RESERVED - {DATABASE}:
+                yield Contradiction(
+                    ("databases", name, "owner"),
+                    database.owner,
+                    "should be a role of its own: PostgreSQL keeps that name for itself",
+                )
+
+
+def archive_timeout(settings: PostgresSettings, objective: Objective) -> int:
+    """Seconds after which the log is archived at the latest."""
+    return settings.archive_timeout or max(1, min(_ARCHIVED, objective.rpo))
 
 
 def against(settings: PostgresSettings, objective: Objective) -> Iterator[Contradiction]:
     """Judge the settings against the objective; keys are those of the whole stack."""
     yield from within(
-        settings.archive_timeout,
+        archive_timeout(settings, objective),
         objective.rpo,
         ("objectives", "postgres", "rpo"),
         (("postgres", "archive_timeout"),),
@@ -94,6 +259,71 @@ def against(settings: PostgresSettings, objective: Objective) -> Iterator[Contra
         f"a failover may take {_ISOLATION}s to stop the old primary and "
         "postgres.switchover_delay to shut it down",
     )
+
+
+def across_regions(
+    settings: PostgresSettings, objective: Objective, region: Objective
+) -> Iterator[Contradiction]:
+    """Hold the loss of a region to what its copied archive lacks; keys are those of the stack.
+
+    Args:
+        settings: of PostgreSQL.
+        objective: of PostgreSQL.
+        region: objective for the loss of the region.
+    """
+    yield from within(
+        archive_timeout(settings, objective) + _COPY,
+        region.rpo,
+        ("objectives", "region", "rpo"),
+        (("postgres", "archive_timeout"), ("backup", "replica_region")),
+        f"postgres.archive_timeout and the copy to the other region ({_COPY // MINUTE}m) add up",
+    )
+
+
+def in_bucket(settings: PostgresSettings, retention: int) -> Iterator[Contradiction]:
+    """Judge how long the bucket keeps what is in it; keys are those of the whole stack.
+
+    Args:
+        settings: of PostgreSQL.
+        retention: seconds until the bucket deletes an object.
+    """
+    needed = settings.retention + settings.backup_every
+    if needed > retention:
+        yield Contradiction(
+            ("backup", "retention"),
+            retention,
+            f"should be at least {-(-needed // DAY)}d: the oldest restore (postgres.retention) "
+            "starts from a base backup that is up to postgres.backup_every older",
+            (("postgres", "retention"), ("postgres", "backup_every")),
+        )
+
+
+def following(settings: PostgresSettings) -> Iterator[Contradiction]:
+    """Judge the settings of a stack that stands by; keys are those of the whole stack."""
+    role = (("role",),)
+    if settings.source is None:
+        yield Contradiction(
+            ("postgres", "source"),
+            None,
+            "should name the other region's archive where role is standby: a database of its own, "
+            "empty, could not take over",
+            role,
+        )
+    elif settings.source.promotion_token is not None:
+        yield Contradiction(
+            ("postgres", "source", "promotion_token"),
+            settings.source.promotion_token,
+            "should be left out where role is standby: it promotes, together with role: active",
+            role,
+        )
+    if settings.recovery is not None:
+        yield Contradiction(
+            ("postgres", "recovery"),
+            settings.recovery.server,
+            "should be left out where role is standby: the cluster begins with, and follows, "
+            "postgres.source",
+            role,
+        )
 
 
 def protected(settings: PostgresSettings) -> Iterator[Contradiction]:

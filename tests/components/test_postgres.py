@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from psycopg2.extensions import parse_dsn
 
 from components import parts
 from components.parts import Client
@@ -38,11 +41,13 @@ def _args(**changes: Any) -> PostgresArgs:
     return PostgresArgs(**{**usual, **changes})
 
 
+def _postgres(settings: PostgresSettings = SETTINGS, **changes: Any) -> Registry:
+    return _registered(settings.model_dump_json(), **changes)
+
+
 @cache
-def _postgres(
-    settings: PostgresSettings = SETTINGS, protect: bool = True, wait: bool = False
-) -> Registry:
-    args = _args(settings=settings, protect=protect, wait=wait)
+def _registered(settings: str, **changes: Any) -> Registry:
+    args = _args(settings=PostgresSettings.model_validate_json(settings), **changes)
     return registered_by(lambda: Postgres("database", args))
 
 
@@ -123,7 +128,7 @@ def test_the_log_is_archived_as_often_as_the_settings_say() -> None:
     [plugin] = spec["plugins"]
     assert plugin["isWALArchiver"]
     store = _postgres().one("ObjectStore").inputs["metadata"]["name"]
-    assert plugin["parameters"] == {"barmanObjectName": store}
+    assert plugin["parameters"] == {"barmanObjectName": store, "serverName": "postgres"}
 
 
 def test_backups_are_encrypted_kept_and_need_no_stored_key() -> None:
@@ -166,10 +171,15 @@ def test_poolers_are_spread_and_drained_one_by_one() -> None:
     assert (budget["maxUnavailable"], budget["selector"]["matchLabels"]) == (1, chosen)
 
 
-def test_the_poolers_connections_fit_into_the_servers() -> None:
-    pooler = _postgres().one("Pooler").inputs["spec"]
+@pytest.mark.parametrize("further", [0, 3])
+def test_the_poolers_connections_fit_into_the_servers(further: int) -> None:
+    """A pooler keeps a pool of that size for each database."""
+    databases: dict[str, object] = {f"cards-{number}": {} for number in range(further)}
+    postgres = _postgres(PostgresSettings.model_validate({"databases": databases}))
+    pooler = postgres.one("Pooler").inputs["spec"]
     size = int(pooler["pgbouncer"]["parameters"]["default_pool_size"])
-    assert pooler["instances"] * size < 100  # PostgreSQL's default for max_connections
+    parameters = postgres.one("Cluster").inputs["spec"]["postgresql"]["parameters"]
+    assert pooler["instances"] * size * (1 + further) < int(parameters["max_connections"])
 
 
 def test_nobody_is_superuser_from_outside() -> None:
@@ -195,6 +205,30 @@ def test_clients_are_led_to_the_pooler() -> None:
     assert published["data"]["PGHOST"] == "database-pooler.sim-data.svc.cluster.local"
 
 
+def test_clients_leave_what_is_silent_or_takes_no_writes() -> None:
+    data = _postgres().one("ConfigMap", "database-client").inputs["data"]
+    assert data["PGTARGETSESSIONATTRS"] == "read-write"
+    assert int(data["PGCONNECT_TIMEOUT"]) <= 10
+    uri = urlsplit(data["POSTGRES_URI"])
+    assert (uri.hostname, str(uri.port), uri.path) == (data["PGHOST"], data["PGPORT"], "/app")
+    assert (
+        dict(parse_qsl(uri.query)).items()
+        >= {
+            "sslmode": "require",
+            "target_session_attrs": "read-write",
+            "keepalives_idle": "5",
+            "tcp_user_timeout": "5000",
+        }.items()
+    )
+
+
+def test_libpq_knows_every_option_of_the_connection_string() -> None:
+    uri = _postgres().one("ConfigMap", "database-client").inputs["data"]["POSTGRES_URI"]
+    known = parse_dsn(uri)
+    assert known["dbname"] == "app"
+    assert "password" not in known
+
+
 def test_clients_reach_the_poolers_alone() -> None:
     postgres = _postgres()
     instances = postgres.one("NetworkPolicy", "database").inputs["spec"]
@@ -218,11 +252,193 @@ def test_protection_follows_the_settings(protect: bool) -> None:
 
 
 def test_an_archive_that_misses_the_objective_is_refused() -> None:
+    settings = PostgresSettings(archive_timeout=300)
     with pytest.raises(ValueError, match=r"^postgres: archive_timeout is 300s, .* rpo is 60s"):
-        _args(objective=Objective(rpo=60, rto=180))
+        _args(settings=settings, objective=Objective(rpo=60, rto=180))
+
+
+@pytest.mark.parametrize(("rpo", "timeout"), [(60, "60s"), (3600, "300s")])
+def test_unless_set_the_log_is_archived_as_often_as_the_objective_asks(
+    rpo: int, timeout: str
+) -> None:
+    spec = _postgres(objective=Objective(rpo=rpo, rto=180)).one("Cluster").inputs["spec"]
+    assert spec["postgresql"]["parameters"]["archive_timeout"] == timeout
 
 
 def test_more_copies_than_zones_are_refused() -> None:
     settings = PostgresSettings(instances=5, synchronous=3)
     with pytest.raises(ValueError, match=r"^postgres: synchronous is 3, but .* only 3 zones"):
         _args(settings=settings)
+
+
+# The way back in time ---------------------------------------------------------------------------
+
+RECOVERED = PostgresSettings.model_validate(
+    {"archive": "postgres-2", "recovery": {"target_time": "2026-03-01T12:00:00+01:00"}}
+)
+
+
+def _external(spec: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {each["name"]: each["plugin"]["parameters"] for each in spec["externalClusters"]}
+
+
+def test_a_cluster_is_recovered_from_the_archive_to_a_chosen_moment() -> None:
+    spec = _cluster(settings=RECOVERED)
+    [bootstrap] = spec["bootstrap"].items()
+    assert bootstrap == (
+        "recovery",
+        {
+            "source": "lost",
+            "recoveryTarget": {"targetTime": "2026-03-01T12:00:00+01:00"},
+            "database": "app",
+            "owner": "app",
+            "secret": {"name": "database-owner"},
+        },
+    )
+    assert _external(spec) == {
+        "lost": {"barmanObjectName": "database-backups", "serverName": "postgres"}
+    }
+
+
+def test_without_a_moment_all_of_the_archive_is_recovered() -> None:
+    settings = PostgresSettings.model_validate({"archive": "postgres-2", "recovery": {}})
+    assert "recoveryTarget" not in _cluster(settings=settings)["bootstrap"]["recovery"]
+
+
+def test_what_was_recovered_archives_under_a_name_of_its_own() -> None:
+    [plugin] = _cluster(settings=RECOVERED)["plugins"]
+    assert plugin["isWALArchiver"]
+    assert plugin["parameters"]["serverName"] == "postgres-2"
+
+
+def test_a_copy_of_the_archive_is_read_where_it_is() -> None:
+    settings = PostgresSettings.model_validate({"recovery": {"bucket": "games-copy"}})
+    postgres = _postgres(settings)
+    store = postgres.one("ObjectStore", "database-lost").inputs["spec"]["configuration"]
+    assert store["destinationPath"] == "s3://games-copy/database"
+    external = _external(postgres.one("Cluster").inputs["spec"])
+    assert external["lost"]["barmanObjectName"] == "database-lost"
+
+
+def test_an_archive_is_never_read_and_written_under_one_name() -> None:
+    settings = PostgresSettings.model_validate({"recovery": {"bucket": "sim-backups"}})
+    with pytest.raises(ValueError, match=r"^postgres: recovery names bucket sim-backups and"):
+        _args(settings=settings)
+
+
+# The other region -------------------------------------------------------------------------------
+
+FOLLOWS = PostgresSettings.model_validate({"source": {"bucket": "games-copy", "server": "cards"}})
+TOKEN = base64.b64encode(
+    json.dumps(
+        {
+            "databaseSystemIdentifier": "7420000000000000000",
+            "latestCheckpointREDOLocation": "0/6000028",
+            "latestCheckpointTimelineID": "1",
+            "operatorVersion": "1.30.0",
+            "redoWalFile": "000000010000000000000006",
+            "timeOfLatestCheckpoint": "Tue Nov 24 08:00:00 2026",
+        }
+    ).encode()
+).decode()
+
+
+def test_a_standby_begins_with_and_follows_the_other_regions_archive() -> None:
+    spec = _postgres(FOLLOWS, standby=True).one("Cluster").inputs["spec"]
+    assert spec["bootstrap"]["recovery"]["source"] == "there"
+    assert spec["replica"] == {"self": "here", "primary": "there", "source": "there"}
+    assert _external(spec) == {
+        "here": {"barmanObjectName": "database-backups", "serverName": "postgres"},
+        "there": {"barmanObjectName": "database-source", "serverName": "cards"},
+    }
+
+
+def test_a_standby_archives_into_its_own_bucket() -> None:
+    postgres = _postgres(FOLLOWS, standby=True)
+    paths = {
+        each.inputs["metadata"]["name"]: each.inputs["spec"]["configuration"]["destinationPath"]
+        for each in postgres.of("ObjectStore")
+    }
+    assert paths == {
+        "database-backups": "s3://sim-backups/database",
+        "database-source": "s3://games-copy/database",
+    }
+    [plugin] = postgres.one("Cluster").inputs["spec"]["plugins"]
+    assert plugin["parameters"]["barmanObjectName"] == "database-backups"
+
+
+def test_an_active_cluster_with_a_source_is_the_primary_of_the_two() -> None:
+    spec = _cluster(settings=FOLLOWS)
+    assert spec["replica"] == {"self": "here", "primary": "here", "source": "there"}
+    assert "initdb" in spec["bootstrap"]
+
+
+def test_a_planned_switchover_hands_the_token_over() -> None:
+    source = {"bucket": "games-copy", "promotion_token": TOKEN}
+    settings = PostgresSettings.model_validate({"source": source})
+    assert _cluster(settings=settings)["replica"]["promotionToken"] == TOKEN
+
+
+def test_a_cluster_of_one_region_knows_no_other() -> None:
+    assert not {"replica", "externalClusters"} & _cluster().keys()
+
+
+def test_only_a_standby_is_watched_for_being_behind() -> None:
+    behind = _postgres(FOLLOWS, standby=True, region_rpo=1200)
+    rules = behind.one("PrometheusRule", "database-standby").inputs["spec"]["groups"][0]["rules"]
+    assert "> 1200" in rules[0]["expr"]
+    names = [r.inputs["metadata"]["name"] for r in _postgres(FOLLOWS).of("PrometheusRule")]
+    assert names == ["database"]
+
+
+def test_a_standby_without_a_source_is_refused() -> None:
+    with pytest.raises(ValueError, match="^postgres: standby is set, but source is not"):
+        _args(standby=True)
+
+
+# Further databases ------------------------------------------------------------------------------
+
+FURTHER = PostgresSettings.model_validate(
+    {"databases": {"cards": {"extensions": ["pg_trgm"]}, "scores": {"owner": "cards"}}}
+)
+
+
+def test_every_further_database_is_declared_and_outlives_its_object() -> None:
+    specs = {
+        r.inputs["metadata"]["name"]: r.inputs["spec"] for r in _postgres(FURTHER).of("Database")
+    }
+    assert specs["database-cards"] == {
+        "cluster": {"name": "database"},
+        "name": "cards",
+        "owner": "cards",
+        "databaseReclaimPolicy": "retain",
+        "extensions": [{"name": "pg_trgm", "ensure": "present"}],
+    }
+    assert specs["database-scores"]["owner"] == "cards"
+
+
+def test_a_role_has_one_secret_however_much_it_owns() -> None:
+    postgres = _postgres(FURTHER)
+    [role] = postgres.one("Cluster").inputs["spec"]["managed"]["roles"]
+    assert role == {
+        "name": "cards",
+        "ensure": "present",
+        "login": True,
+        "passwordSecret": {"name": "database-role-cards"},
+    }
+    secret = postgres.one("Secret", "database-role-cards").inputs
+    assert secret["type"] == "kubernetes.io/basic-auth"
+    assert secret["metadata"]["labels"]["cnpg.io/reload"] == "true"
+
+
+def test_clients_are_told_each_database_under_its_name() -> None:
+    postgres = _postgres(FURTHER)
+    for database in ("cards", "scores"):
+        told = postgres.one("ConfigMap", f"database-{database}-client").inputs
+        assert (told["metadata"]["namespace"], told["data"]["PGDATABASE"]) == ("sim-core", database)
+        keys = postgres.one("Secret", f"database-{database}-client").manifest["data"]
+        assert base64.b64decode(keys["username"]) == b"cards"
+
+
+def test_a_cluster_without_further_databases_manages_no_roles() -> None:
+    assert "managed" not in _cluster()

@@ -1,0 +1,199 @@
+"""What is watched of a PostgreSQL cluster, and when a person is called.
+
+Names of metrics are those of CloudNativePG 1.30 (its collector and its default queries), of the
+Barman Cloud plugin 0.14, and of the kubelet. The operator asks the server for most of them no more
+than every 30 s, so nothing is held for less than that.
+"""
+
+from __future__ import annotations
+
+from components.alerts import Alert, Severity, volume_filling
+from stacks.systems.postgres import PostgresSettings, archive_timeout
+from stacks.values import Objective
+
+_LATE = 2
+"""Intervals after which a base backup counts as missing: one may be slow, or fail once."""
+
+_LAG_SECONDS = 60
+"""A standby replays what it lacks before it takes over: so much of a failover is spent on it."""
+
+_TRANSACTION_SECONDS = 300
+"""CloudNativePG's own threshold: longer ones hold back vacuum, and locks that others wait for."""
+
+_CONNECTIONS_SHARE = 0.8
+
+_AGE = 300_000_000
+"""Transactions since the oldest row was frozen: CloudNativePG's own threshold. Autovacuum begins at
+200 million; at 2.1 billion the server refuses every write."""
+
+
+def of(name: str, namespace: str, settings: PostgresSettings, objective: Objective) -> list[Alert]:
+    """Every alert of a cluster, whether it is a primary or stands by.
+
+    Args:
+        name: of the cluster.
+        namespace: where it runs.
+        settings: how many instances there should be, and how often what is saved.
+        objective: what an outage may cost.
+    """
+    pods = f'namespace="{namespace}",pod=~"{name}-[0-9]+"'
+    return [
+        *_instances(pods, settings),
+        *_backups(pods, settings, archive_timeout(settings, objective)),
+        *_slowly(pods),
+        *_volumes(name, namespace),
+    ]
+
+
+def of_standby(name: str, namespace: str, region_rpo: int) -> list[Alert]:
+    """What is watched besides while the archive of another region is followed.
+
+    Args:
+        name: of the cluster.
+        namespace: where it runs.
+        region_rpo: seconds that the loss of the other region may cost.
+    """
+    pods = f'namespace="{namespace}",pod=~"{name}-[0-9]+"'
+    return [
+        Alert(
+            "PostgresRegionBehind",
+            f"min(cnpg_pg_replication_lag{{{pods}}} "
+            f"and on (pod) cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 0) > {region_rpo}",
+            300,
+            Severity.CRITICAL,
+            "What was replayed here is {{ $value | humanizeDuration }} old: "
+            "the loss of the other region would cost more than its RPO",
+            "postgres.md#region-behind",
+        )
+    ]
+
+
+def _instances(pods: str, settings: PostgresSettings) -> list[Alert]:
+    standbys = settings.instances - 1
+    streaming = f"(max(cnpg_pg_replication_streaming_replicas{{{pods}}}) or vector(0))"
+    found = [
+        Alert(
+            "PostgresPrimaries",
+            f"(count(cnpg_pg_replication_in_recovery{{{pods}}} == 0) or vector(0)) "
+            f"!= on () (1 - (max(cnpg_collector_replica_mode{{{pods}}}) or vector(0)))",
+            60,
+            Severity.CRITICAL,
+            "{{ $value }} instances take writes: one should, or none where the other region does",
+            "postgres.md#primaries",
+        ),
+        Alert(
+            "PostgresReplicationLag",
+            f"cnpg_pg_replication_lag{{{pods}}} > {_LAG_SECONDS} "
+            f"and on (pod) cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 1",
+            120,
+            Severity.WARNING,
+            "{{ $labels.pod }} is {{ $value | humanizeDuration }} behind the primary",
+            "postgres.md#replication-lag",
+        ),
+    ]
+    if standbys:
+        found.append(
+            Alert(
+                "PostgresStandbyMissing",
+                f"{streaming} < {standbys}",
+                300,
+                Severity.WARNING,
+                f"{{{{ $value }}}} of {standbys} standbys follow: the next failure may stop writes",
+                "postgres.md#standby-missing",
+            )
+        )
+    if settings.synchronous:
+        found.append(
+            Alert(
+                "PostgresWritesWait",
+                f"{streaming} < {settings.synchronous}",
+                60,
+                Severity.CRITICAL,
+                f"{{{{ $value }}}} standbys follow, and writes wait for {settings.synchronous}",
+                "postgres.md#writes-wait",
+            )
+        )
+    return found
+
+
+def _backups(pods: str, settings: PostgresSettings, timeout: int) -> list[Alert]:
+    plugin = "barman_cloud_cloudnative_pg_io"
+    last = f"max({plugin}_last_available_backup_timestamp{{{pods}}})"
+    return [
+        # A store that hangs fails nothing: the operator reports the archive as working. What
+        # tells is a log that waits while nothing was archived for longer than it may take.
+        Alert(
+            "PostgresArchiveStale",
+            f"time() - cnpg_pg_stat_archiver_last_archived_time{{{pods}}} > {timeout} "
+            f'and on (pod) cnpg_collector_pg_wal_archive_status{{{pods},value="ready"}} > 0',
+            120,
+            Severity.CRITICAL,
+            "{{ $labels.pod }} archived nothing for {{ $value | humanizeDuration }}, and its log "
+            "waits: with only the archive left, that would be lost",
+            "postgres.md#archive-stale",
+        ),
+        Alert(
+            "PostgresBackupOverdue",
+            f"time() - {last} > {_LATE * settings.backup_every} or absent({last})",
+            1800,
+            Severity.CRITICAL,
+            "No base backup has succeeded for twice its interval: a restore takes ever longer, and "
+            "in the end has nothing to begin with",
+            "postgres.md#backup-overdue",
+        ),
+        Alert(
+            "PostgresBackupFailed",
+            f"max({plugin}_last_failed_backup_timestamp{{{pods}}}) > {last}",
+            60,
+            Severity.WARNING,
+            "The newest base backup failed",
+            "postgres.md#backup-overdue",
+        ),
+    ]
+
+
+def _slowly(pods: str) -> list[Alert]:
+    most = f'max by (pod) (cnpg_pg_settings_setting{{{pods},name="max_connections"}})'
+    return [
+        Alert(
+            "PostgresConnections",
+            f"sum by (pod) (cnpg_backends_total{{{pods}}}) / {most} > {_CONNECTIONS_SHARE}",
+            300,
+            Severity.WARNING,
+            "{{ $labels.pod }} has {{ $value | humanizePercentage }} of its connections in use",
+            "postgres.md#connections",
+        ),
+        Alert(
+            "PostgresLongTransaction",
+            f"max by (pod, datname, usename) (cnpg_backends_max_tx_duration_seconds{{{pods}}}) "
+            f"> {_TRANSACTION_SECONDS}",
+            60,
+            Severity.WARNING,
+            "A transaction of {{ $labels.usename }} in {{ $labels.datname }} is open for "
+            "{{ $value | humanizeDuration }}",
+            "postgres.md#long-transaction",
+        ),
+        Alert(
+            "PostgresWraparound",
+            f"max by (datname) (cnpg_pg_database_xid_age{{{pods}}}) > {_AGE} "
+            f"or max by (datname) (cnpg_pg_database_mxid_age{{{pods}}}) > {_AGE}",
+            3600,
+            Severity.WARNING,
+            "{{ $labels.datname }} was not frozen for {{ $value | humanize }} transactions; "
+            "at 2.1 billion it refuses writes",
+            "postgres.md#wraparound",
+        ),
+    ]
+
+
+def _volumes(name: str, namespace: str) -> list[Alert]:
+    return [
+        volume_filling(
+            f"Postgres{what}Filling",
+            f'namespace="{namespace}",persistentvolumeclaim=~"{name}-[0-9]+{suffix}"',
+            "postgres.md#disk",
+            Severity.CRITICAL,
+            300,
+        )
+        for what, suffix in (("Disk", ""), ("Log", "-wal"))
+    ]

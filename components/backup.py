@@ -7,6 +7,7 @@ versioning keeps what was overwritten, and the copy outlives the region.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -297,13 +298,22 @@ class BucketAccess(pulumi.ComponentResource):
             assume_role_policy=_trust_in_pods(args.namespace, args.account),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        permissions = iam.RolePolicy(
-            f"{name}-permissions",
-            name="backups",
+        lasting = pulumi.ResourceOptions(parent=self, depends_on=[role])
+        iam.RolePolicy(
+            f"{name}-writing",
+            name="writing",
             role=args.role,
-            policy=json.dumps(_access(args)),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[role]),
+            policy=json.dumps(_access(args, [args.writes], _WRITING)),
+            opts=lasting,
         )
+        if args.reads:
+            iam.RolePolicy(
+                f"{name}-reading",
+                name="reading",
+                role=args.role,
+                policy=json.dumps(_access(args, sorted(set(args.reads)), _READING)),
+                opts=lasting,
+            )
         if args.eks_cluster is not None:
             eks.PodIdentityAssociation(
                 f"{name}-identity",
@@ -312,7 +322,7 @@ class BucketAccess(pulumi.ComponentResource):
                 service_account=args.account,
                 role_arn=role.arn,
                 region=args.region,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[permissions]),
+                opts=pulumi.ResourceOptions(parent=self),
             )
         self.register_outputs({})
 
@@ -451,35 +461,31 @@ def _trust_in_pods(namespace: str, account: str) -> str:
     )
 
 
-def _access(args: BucketAccessArgs) -> dict[str, object]:
-    """Write one folder; read the same one of other buckets; use their keys for just that."""
-    reads = [*args.reads]
-    known = sorted({args.writes, *reads})
-    reading = [
-        _statement(
-            "Allow",
-            "s3:GetObject",
-            Resource=[f"{_arn(bucket)}/{args.system}/*" for bucket in reads],
-        )
-    ]
+_READING = ["s3:GetObject"]
+_WRITING = [
+    *_READING,
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObject",
+    "s3:ListMultipartUploadParts",
+    "s3:PutObject",
+]
+
+
+def _access(
+    args: BucketAccessArgs, buckets: Sequence[str], actions: Sequence[str]
+) -> dict[str, object]:
+    """Do this to one folder of each bucket, with the buckets' keys, through S3 alone."""
     return _document(
         _statement(
             "Allow",
             ["s3:GetBucketLocation", "s3:ListBucket"],
-            Resource=[_arn(bucket) for bucket in known],
+            Resource=[_arn(bucket) for bucket in buckets],
         ),
         _statement(
             "Allow",
-            [
-                "s3:AbortMultipartUpload",
-                "s3:DeleteObject",
-                "s3:GetObject",
-                "s3:ListMultipartUploadParts",
-                "s3:PutObject",
-            ],
-            Resource=f"{_arn(args.writes)}/{args.system}/*",
+            [*actions],
+            Resource=[f"{_arn(bucket)}/{args.system}/*" for bucket in buckets],
         ),
-        *(reading if reads else []),
         _statement(
             "Allow",
             ["kms:Decrypt", "kms:GenerateDataKey"],
@@ -487,7 +493,7 @@ def _access(args: BucketAccessArgs) -> dict[str, object]:
             Condition={
                 "StringEquals": {"kms:ViaService": f"s3.{args.region}.amazonaws.com"},
                 "ForAnyValue:StringEquals": {
-                    "kms:ResourceAliases": [f"alias/{bucket}" for bucket in known]
+                    "kms:ResourceAliases": [f"alias/{bucket}" for bucket in buckets]
                 },
             },
         ),

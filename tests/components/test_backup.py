@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.backup import Backup, BackupArgs
+from components.backup import Backup, BackupArgs, BucketAccess, BucketAccessArgs
 from stacks.settings import BackupSettings
 from tests.components.conftest import UNKNOWN, Registered, Registry, registered_by
 
@@ -186,3 +186,77 @@ def test_what_policies_check_is_known_in_a_preview(kind: str) -> None:
 def test_a_copy_in_the_same_region_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^backup: replica_region is us-east-1, the stack's own"):
         _args(replica_region=HERE)
+
+
+# Who may write to it ----------------------------------------------------------------------------
+
+
+def _access(preview: bool = False, **changes: Any) -> Registry:
+    usual: dict[str, Any] = {
+        "system": "database",
+        "role": "sim-prod-database",
+        "namespace": "sim-data",
+        "account": "database",
+        "writes": BUCKET,
+        "reads": (),
+        "region": HERE,
+        "eks_cluster": "sim-prod",
+    }
+    args = BucketAccessArgs(**{**usual, **changes})
+    return registered_by(lambda: BucketAccess("access", args), computed=COMPUTED, preview=preview)
+
+
+def _allowed(registry: Registry, policy: str) -> dict[str, Any]:
+    """Resources by action."""
+    [found] = [r for r in registry.of("RolePolicy") if r.inputs["name"] == policy]
+    statements = json.loads(found.inputs["policy"])["Statement"]
+    return {action: each["Resource"] for each in statements for action in each["Action"]}
+
+
+def test_only_the_pods_of_one_account_get_the_role() -> None:
+    [statement] = json.loads(_access().one("Role").inputs["assumeRolePolicy"])["Statement"]
+    assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+    assert statement["Condition"]["StringEquals"] == {
+        "aws:RequestTag/kubernetes-namespace": "sim-data",
+        "aws:RequestTag/kubernetes-service-account": "database",
+    }
+    identity = _access().one("PodIdentityAssociation").inputs
+    assert (identity["clusterName"], identity["serviceAccount"]) == ("sim-prod", "database")
+    assert identity["roleArn"] == COMPUTED["aws:iam/role:Role"]["arn"]
+
+
+def test_a_system_writes_its_own_folder_alone() -> None:
+    allowed = _allowed(_access(), "writing")
+    for action in ("s3:PutObject", "s3:DeleteObject", "s3:GetObject"):
+        assert allowed[action] == [f"arn:aws:s3:::{BUCKET}/database/*"]
+    assert allowed["s3:ListBucket"] == [f"arn:aws:s3:::{BUCKET}"]
+
+
+def test_what_others_archived_is_only_read() -> None:
+    allowed = _allowed(_access(reads=(REPLICA,)), "reading")
+    assert allowed["s3:GetObject"] == [f"arn:aws:s3:::{REPLICA}/database/*"]
+    assert not {"s3:PutObject", "s3:DeleteObject"} & allowed.keys()
+
+
+def test_keys_are_those_of_the_buckets_through_s3_alone() -> None:
+    [policy] = _access().of("RolePolicy")
+    [keys] = [
+        each
+        for each in json.loads(policy.inputs["policy"])["Statement"]
+        if "kms:Decrypt" in each["Action"]
+    ]
+    assert keys["Condition"] == {
+        "StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"},
+        "ForAnyValue:StringEquals": {"kms:ResourceAliases": [f"alias/{BUCKET}"]},
+    }
+    [alias] = [r.inputs["name"] for r in _backup().of("Alias") if r.inputs["region"] == HERE]
+    assert alias == f"alias/{BUCKET}"
+
+
+def test_without_a_named_cluster_whoever_runs_the_stack_lends_the_role() -> None:
+    kinds = {resource.kind for resource in _access(eks_cluster=None).resources}
+    assert kinds == {"BucketAccess", "Role", "RolePolicy"}
+
+
+def test_all_that_the_role_may_do_is_known_in_a_preview() -> None:
+    assert _access(preview=True).unknowns() == ["access-identity"]

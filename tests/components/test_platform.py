@@ -65,6 +65,7 @@ def test_it_consists_of_foundation_backup_data_and_every_service(
         "sim-foundation",
         "sim-operators",
         "sim-backup",
+        "postgres-backup-access",
         "postgres",
         "redis",
         "mongodb",

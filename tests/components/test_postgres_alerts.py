@@ -1,0 +1,125 @@
+"""What is watched of PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from components import postgres_alerts
+from components.alerts import Alert, Severity
+from components.manifest import find, parse
+from local.toolchain import build
+from stacks.systems.postgres import PostgresSettings
+from stacks.values import DAY, Objective
+from tests.components.test_kafka_alerts import section
+
+pytestmark = pytest.mark.unit
+
+OBJECTIVE = Objective(rpo=120, rto=180)
+
+
+def _alerts(settings: PostgresSettings | None = None) -> dict[str, Alert]:
+    found = [
+        *postgres_alerts.of("cards", "sim-data", settings or PostgresSettings(), OBJECTIVE),
+        *postgres_alerts.of_standby("cards", "sim-data", 1200),
+    ]
+    return {alert.name: alert for alert in found}
+
+
+ALERTS = _alerts()
+each_alert = pytest.mark.parametrize("alert", ALERTS.values(), ids=ALERTS)
+
+COLLECTOR = {"pg_wal_archive_status", "replica_mode"}
+"""Of the operator's own collector, whose names its release does not list (`pg_collector.go`)."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PostgresPrimaries",
+        "PostgresWritesWait",
+        "PostgresArchiveStale",
+        "PostgresBackupOverdue",
+        "PostgresDiskFilling",
+        "PostgresLogFilling",
+        "PostgresRegionBehind",
+    ],
+)
+def test_what_stops_writes_or_breaks_an_objective_calls_a_person_now(name: str) -> None:
+    assert ALERTS[name].severity is Severity.CRITICAL
+
+
+def test_stopped_writes_are_told_after_a_failover_should_be_over() -> None:
+    for name in ("PostgresPrimaries", "PostgresWritesWait"):
+        assert 44 < ALERTS[name].for_seconds <= 60
+
+
+def test_lost_redundancy_is_told_only_when_it_lasts() -> None:
+    for name in ("PostgresStandbyMissing", "PostgresReplicationLag"):
+        assert ALERTS[name].severity is Severity.WARNING
+        assert ALERTS[name].for_seconds >= 120
+
+
+def test_an_archive_is_stale_once_more_than_the_objective_would_be_lost() -> None:
+    assert f"> {OBJECTIVE.rpo} and" in ALERTS["PostgresArchiveStale"].expr
+
+
+def test_an_idle_archive_is_no_stale_one() -> None:
+    """Where nothing is written nothing is archived: only a log that waits tells of a fault."""
+    assert 'value="ready"} > 0' in ALERTS["PostgresArchiveStale"].expr
+
+
+def test_a_base_backup_may_be_late_once_and_must_not_be_missing() -> None:
+    expr = _alerts(PostgresSettings(backup_every=DAY // 2))["PostgresBackupOverdue"].expr
+    assert f"> {DAY} or absent(" in expr
+
+
+def test_standbys_are_counted_against_the_settings() -> None:
+    alerts = _alerts(PostgresSettings(instances=5, synchronous=2))
+    assert alerts["PostgresStandbyMissing"].expr.endswith("< 4")
+    assert alerts["PostgresWritesWait"].expr.endswith("< 2")
+
+
+def test_a_single_server_misses_no_standby() -> None:
+    alerts = _alerts(PostgresSettings(instances=1, synchronous=0))
+    assert not {"PostgresStandbyMissing", "PostgresWritesWait"} & alerts.keys()
+
+
+@each_alert
+def test_only_this_cluster_is_watched(alert: Alert) -> None:
+    selectors = re.findall(r"\{([^}]*)\}", alert.expr)
+    assert selectors
+    for selector in selectors:
+        assert 'namespace="sim-data"' in selector
+        assert "cards-[0-9]+" in selector
+
+
+@each_alert
+def test_expressions_are_whole(alert: Alert) -> None:
+    for opening, closing in ("()", "{}", "[]"):
+        assert alert.expr.count(opening) == alert.expr.count(closing)
+    assert alert.expr.count('"') % 2 == 0
+
+
+@each_alert
+def test_every_alert_leads_to_a_section_of_the_runbook_that_names_it(alert: Alert) -> None:
+    assert alert.name in section(alert.runbook)
+
+
+def test_metrics_are_those_that_the_operator_exports() -> None:
+    """By the queries that its release brings along."""
+    release = parse(build.operator_manifest("cnpg-manager", print).read_text())
+    queries = yaml.safe_load(
+        find(release, "ConfigMap", "cnpg-default-monitoring")["data"]["queries"]
+    )
+    exported = {
+        f"{query.get('name', key)}_{name}"
+        for key, query in queries.items()
+        for metric in query["metrics"]
+        for name in metric
+    } | {f"collector_{name}" for name in COLLECTOR}
+    used = {name for alert in ALERTS.values() for name in re.findall(r"\bcnpg_(\w+)", alert.expr)}
+    assert len(used) > 8
+    assert used <= exported

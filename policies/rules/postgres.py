@@ -10,6 +10,7 @@ from policies.spread import HOST, ZONE
 from policies.world import World
 
 CLUSTER = "postgresql.cnpg.io/Cluster"
+POOLER = "postgresql.cnpg.io/Pooler"
 SCHEDULED_BACKUP = "postgresql.cnpg.io/ScheduledBackup"
 
 _DOCS = "https://cloudnative-pg.io/documentation/1.30"
@@ -22,6 +23,14 @@ _LEASE = 15
 """Seconds: CloudNativePG's default for how long the primary's lease lasts."""
 _PROMOTION = 10
 """Seconds: CloudNativePG's own threshold for a failover."""
+_EXTERNAL = (
+    ("bootstrap", "recovery", "source"),
+    ("bootstrap", "pg_basebackup", "source"),
+    ("replica", "source"),
+    ("replica", "primary"),
+    ("replica", "self"),
+)
+"""Where a Cluster names one of its external clusters."""
 _DELAYS = {"switchoverDelay": 3600, "stopDelay": 1800}
 """Seconds: CloudNativePG's defaults."""
 
@@ -240,8 +249,89 @@ def postgres_backup_method(resource: Resource, _: World, __: Options) -> Iterato
         )
 
 
+@rule(
+    "postgres-isolation-check",
+    Severity.CRITICAL,
+    kinds=(CLUSTER,),
+    why="The check stops a primary that reaches neither the API server nor any other instance. "
+    "Without it, clients on its side of a cut may still read from it, and wait on it, while "
+    "another is primary.",
+    source=f"{_DOCS}/instance_manager/#primary-isolation",
+    remedy="Leave probes.liveness.isolationCheck as it is by default: enabled.",
+    passing=_cluster("{probes: {liveness: {isolationCheck: {enabled: true}}}}"),
+    failing=_cluster("{probes: {liveness: {isolationCheck: {enabled: false}}}}"),
+)
+def postgres_isolation_check(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Refuse to switch it off; CloudNativePG's default is on."""
+    where = "spec.probes.liveness.isolationCheck.enabled"
+    if at(resource.props, *where.split(".")) is False:
+        yield Finding(where, "false", f"Remove {where}.")
+
+
+@rule(
+    "postgres-wal-volume",
+    Severity.MEDIUM,
+    kinds=(CLUSTER,),
+    why="Log and data on one volume fill it together: an archive that is away for long stops the "
+    "server for want of room, and takes the room to mend it.",
+    source=f"{_DOCS}/storage/#volume-for-wal",
+    remedy="Give the log a volume of its own with walStorage.",
+    passing=_cluster("{walStorage: {size: 20Gi}}"),
+    failing=_cluster("{walStorage: null}"),
+)
+def postgres_wal_volume(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require a volume of its own for the log."""
+    if not mapping(resource.props, "spec", "walStorage"):
+        yield Finding("spec.walStorage", "not set", "Set spec.walStorage.size, such as 20Gi.")
+
+
+@rule(
+    "postgres-external-clusters",
+    Severity.HIGH,
+    kinds=(CLUSTER,),
+    why="A recovery or a standby begins with, and follows, what it names; a name that nothing in "
+    "externalClusters has leads nowhere.",
+    source=f"{_DOCS}/replica_cluster/#defining-an-external-cluster",
+    remedy="Declare each cluster that bootstrap and replica name in externalClusters.",
+    passing=_cluster(
+        "{externalClusters: [{name: there, plugin: {name: barman-cloud.cloudnative-pg.io}}], "
+        "bootstrap: {recovery: {source: there}}, replica: {enabled: true, source: there}}"
+    ),
+    failing=_cluster("{bootstrap: {recovery: {source: there}}}"),
+)
+def postgres_external_clusters(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Look up every name of an external cluster."""
+    known = {text(each, "name") for each in mappings(resource.props, "spec", "externalClusters")}
+    for way in _EXTERNAL:
+        name = text(resource.props, "spec", *way)
+        if name and name not in known:
+            yield Finding(
+                f"spec.{'.'.join(way)}",
+                f"{name}, which spec.externalClusters does not have",
+                f"Declare {name} in spec.externalClusters.",
+            )
+
+
+@rule(
+    "postgres-pooler-instances",
+    Severity.HIGH,
+    kinds=(POOLER,),
+    why="A single pooler, the default, takes every client's way to the database with it.",
+    source=f"{_DOCS}/connection_pooling/#high-availability-ha",
+    remedy="Set spec.instances to 2 or more.",
+    options={"minimum": Option(2, {"type": "integer", "minimum": 1}, "Poolers at least.")},
+    passing="{kind: Pooler, metadata: {name: postgres-rw}, spec: {instances: 2}}",
+    failing="{kind: Pooler, metadata: {name: postgres-rw}, spec: {instances: 1}}",
+)
+def postgres_pooler_instances(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
+    """Count the poolers."""
+    poolers, minimum = instances_of(resource), int(options["minimum"])
+    if poolers < minimum:
+        yield Finding("spec.instances", str(poolers), f"Set spec.instances to {minimum}.")
+
+
 def instances_of(cluster: Resource) -> int:
-    """Servers, the primary included; CloudNativePG's default is 1."""
+    """Servers of a Cluster, the primary included, or a Pooler's; CloudNativePG's default is 1."""
     return int(number(cluster.props, "spec", "instances") or 1)
 
 

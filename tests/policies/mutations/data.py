@@ -6,7 +6,7 @@ import re
 
 from policies.model import Resource, text
 from policies.rules.backups import OBJECT_STORE, VELERO_SCHEDULE
-from policies.rules.postgres import CLUSTER, SCHEDULED_BACKUP
+from policies.rules.postgres import CLUSTER, POOLER, SCHEDULED_BACKUP
 from policies.world import CONFIG_MAP, STATEFUL_SET, World
 from tests.policies.mutations.making import (
     Change,
@@ -63,6 +63,10 @@ def _schedules(_: Resource, world: World) -> list[Resource]:
 def _no_archive(props: Props) -> None:
     for plugin in props["spec"].get("plugins", []):
         plugin.pop("isWALArchiver", None)
+
+
+def _follows(resource: Resource, _: World) -> bool:
+    return "replica" in resource.props["spec"]
 
 
 MUTATIONS: Table = {
@@ -125,6 +129,23 @@ MUTATIONS: Table = {
     "postgres-backup-method": (
         each(SCHEDULED_BACKUP, drop("spec.method")),
         each(SCHEDULED_BACKUP, put("spec.method", "barmanObjectStore")),
+    ),
+    "postgres-isolation-check": (
+        each(CLUSTER, put("spec.probes.liveness.isolationCheck.enabled", False)),
+    ),
+    "postgres-wal-volume": (
+        each(CLUSTER, drop("spec.walStorage")),
+        each(CLUSTER, put("spec.walStorage", {})),
+    ),
+    "postgres-external-clusters": (
+        each(CLUSTER, put("spec.bootstrap.recovery.source", "nobody")),
+        each(CLUSTER, put("spec.replica.source", "nobody")),
+        each(CLUSTER, put("spec.replica.primary", "nobody")),
+        each(CLUSTER, put("spec.externalClusters", []), _follows),
+    ),
+    "postgres-pooler-instances": (
+        each(POOLER, put("spec.instances", 1)),
+        each(POOLER, drop("spec.instances")),
     ),
     "backup-schedule": (
         each(_SCHEDULES, put("spec.schedule", "0 30 2 *")),

@@ -25,15 +25,18 @@ import pytest
 from components import parts, releases
 from components.manifest import container, find, parse
 from components.platform import Platform, PlatformArgs
-from components.postgres import OPERATOR_NAMESPACE
+from components.postgres import OPERATOR_NAMESPACE, Postgres, PostgresArgs
 from local.cluster import Cluster
 from local.pki import Pki
 from local.process import Process, free_port
 from local.toolchain import build
 from stacks import loader
+from stacks.systems.postgres import PostgresSettings
+from stacks.values import Objective
 from tests.components.conftest import Registry, registered_by
 from tests.components.operator_process import LOOPBACK, answers, network, reached_at, running
 from tests.components.test_acceptance import Kubectl, _differences, _eventually
+from tests.components.test_postgres import TOKEN
 
 pytestmark = pytest.mark.cluster
 
@@ -292,6 +295,96 @@ def test_as_many_synchronous_copies_as_instances_are_refused(
     done = _tried(kubectl, manifest)
     assert done.returncode != 0
     assert "must be less than the total number of instances" in done.stderr
+
+
+def _settings(**given: Any) -> PostgresSettings:
+    return PostgresSettings.model_validate(given)
+
+
+THERE = {"bucket": "games-copy"}
+MOMENT = {"server": "postgres", "target_time": "2026-03-01T12:00:00.123456+01:00"}
+WAYS: dict[str, tuple[PostgresSettings, bool]] = {
+    "recovered": (_settings(archive="two", recovery=MOMENT), False),
+    "recovered from a copy": (_settings(recovery=THERE), False),
+    "standby": (_settings(source=THERE), True),
+    "promoted at once": (_settings(source=THERE), False),
+    "promoted by plan": (_settings(source={**THERE, "promotion_token": TOKEN}), False),
+    "further databases": (
+        _settings(databases={"cards": {"extensions": ["pg_trgm"]}, "scores": {"owner": "cards"}}),
+        False,
+    ),
+}
+"""What no stack says from the start, and whether it stands by."""
+
+
+def _alone(settings: PostgresSettings, *, standby: bool, name: str) -> Registry:
+    """A PostgreSQL beside that of prod."""
+    args = PostgresArgs(
+        namespace=_namespace("prod"),
+        settings=settings,
+        objective=Objective(rpo=300, rto=180),
+        zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+        priority_class=parts.priority_class(_prefix("prod"), parts.DATA),
+        storage_class="gp3",
+        snapshot_class="snapshots",
+        backup_bucket="games-backups",
+        clients=(),
+        protect=True,
+        standby=standby,
+    )
+    return registered_by(lambda: Postgres(name, args))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_webhooks_accept_every_way_to_begin_and_to_take_over(
+    way: str, operator: Process, kubectl: Kubectl
+) -> None:
+    settings, standby = WAYS[way]
+    manifests = list(_alone(settings, standby=standby, name="another").manifests())
+    command = ("apply", "--server-side", "--validate=strict", "--dry-run=server", "-f", "-")
+    done = kubectl.run(*command, stdin=_listed(manifests))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cluster.postgresql.cnpg.io/another" in done.stdout
+
+
+def test_a_standby_may_be_promoted_and_a_primary_demoted(
+    applied: dict[str, subprocess.CompletedProcess[str]], kubectl: Kubectl
+) -> None:
+    """As updates of what is there: in `prod` a primary, which has initdb behind it."""
+    assert applied["prod"].returncode == 0
+    for standby in (True, False):
+        cluster = _alone(_settings(source=THERE), standby=standby, name=NAME).one("Cluster")
+        done = _tried(kubectl, cluster.manifest)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("replica", "promotionToken"), "bm90IGpzb24=", "Invalid promotionToken format"),
+        (("replica", "source"), "nobody", "External cluster nobody not found"),
+        (("bootstrap", "recovery", "source"), "nobody", "External cluster nobody not found"),
+        (
+            ("bootstrap", "recovery", "recoveryTarget"),
+            {"targetTime": "yesterday"},
+            "The format of TargetTime is invalid",
+        ),
+    ],
+)
+def test_the_webhooks_refuse_what_the_settings_refuse(
+    path: tuple[str, ...], value: object, says: str, operator: Process, kubectl: Kubectl
+) -> None:
+    promoted = path[-1] == "promotionToken"
+    registry = _alone(_settings(source=THERE), standby=not promoted, name="another")
+    manifest = registry.one("Cluster").manifest
+    *way, last = path
+    inside = manifest["spec"]
+    for key in way:
+        inside = inside[key]
+    inside[last] = value
+    done = _tried(kubectl, manifest)
+    assert done.returncode != 0
+    assert says in done.stderr
 
 
 def test_it_answers_the_liveness_probe_that_the_component_declares(

@@ -245,7 +245,7 @@ class Postgres(pulumi.ComponentResource):
             metadata=parts.metadata(
                 name, args.namespace, parts.labels(name, "database"), _readiness(args.wait)
             ),
-            spec=_cluster(name, args),
+            spec=cluster_spec(name, args),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[
@@ -473,7 +473,8 @@ def _poolers(name: str) -> dict[str, str]:
     return {"cnpg.io/poolerName": _pooler_name(name)}
 
 
-def _cluster(name: str, args: PostgresArgs) -> parts.Object:
+def cluster_spec(name: str, args: PostgresArgs) -> parts.Object:
+    """Spec of the Cluster; a drill makes one beside it from the same."""
     settings = args.settings
     resources = settings.resources
     return {

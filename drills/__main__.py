@@ -57,7 +57,7 @@ def drill(fault: Fault, stack: str, times: int) -> int:
     with target.locked(), target.cluster.api() as api:
         kube = Kube(api, kubectl, target.cluster.kubeconfig)
         store = _store(kube, fault, wanted)
-        place = _place(kube, fault, wanted)
+        place = place_of(kube, fault.store, wanted)
         if isinstance(store, Kafka):
             store.admit(place.namespace, place.workload)
         declared = {"store": store.settings(), "load": list(LOAD), "times": times}
@@ -79,10 +79,10 @@ def _store(kube: Kube, fault: Fault, wanted: Settings) -> Store:
     return kinds[fault.store](kube, parts.namespace(wanted.prefix, parts.DATA), fault.store)
 
 
-def _place(kube: Kube, fault: Fault, wanted: Settings) -> Place:
+def place_of(kube: Kube, store: str, wanted: Settings) -> Place:
     """Load from where a service that uses the store runs, with its image."""
     service, entry = next(
-        (name, entry) for name, entry in wanted.services.items() if fault.store in entry.uses
+        (name, entry) for name, entry in wanted.services.items() if store in entry.uses
     )
     namespace = parts.namespace(wanted.prefix, entry.tier)
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{service}"

@@ -120,11 +120,15 @@ def wait(connection: Any) -> None:  # noqa: ANN401 (psycopg2 has no types)
 
 
 def prepare(server: str) -> None:
-    """Start with an empty table. No unique key: a row stored twice must show."""
+    """Start with an empty table. No unique key: a row stored twice must show.
+
+    Each row knows when it was written, by the server's clock: a restore is held to it.
+    """
     _execute(
         server,
         f"drop table if exists {TABLE}",
-        f"create table {TABLE} (worker int, sequence int, payload text)",
+        f"create table {TABLE} (worker int, sequence int, payload text, "
+        "written timestamptz default clock_timestamp())",
     )
 
 

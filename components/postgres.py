@@ -446,15 +446,17 @@ def _roles(settings: PostgresSettings) -> list[str]:
 
 
 def _environment(host: str, database: str) -> dict[str, str]:
-    """What libpq has variables for, and a connection string that says it all but who connects."""
-    options = {"sslmode": "require", "target_session_attrs": "read-write", **_CLIENT_PATIENCE}
+    """What libpq has variables for, and a connection string that says it all but who connects.
+
+    Not `target_session_attrs`: a pooler answers it from what it once heard, and would lock clients
+    out after a promotion (docs/decisions/postgres-clients.md).
+    """
+    options = {"sslmode": "require", **_CLIENT_PATIENCE}
     return {
         "PGHOST": host,
         "PGPORT": str(PORT),
         "PGDATABASE": database,
         "PGSSLMODE": options["sslmode"],
-        # A pooler that still leads to a former primary is left, and tried again.
-        "PGTARGETSESSIONATTRS": options["target_session_attrs"],
         "PGCONNECT_TIMEOUT": options["connect_timeout"],
         "POSTGRES_URI": f"postgresql://{host}:{PORT}/{database}?{urlencode(options)}",
     }

@@ -140,17 +140,3 @@ def test_the_published_connection_string_connects(server: Server) -> None:
         assert connection.get_dsn_parameters()["tcp_user_timeout"] == "5000"
     finally:
         connection.close()
-
-
-def test_a_client_leaves_a_server_that_takes_no_writes(server: Server) -> None:
-    server.ask("alter system set default_transaction_read_only = on")
-    server.ask("select pg_reload_conf()")
-    try:
-        deadline = time.monotonic() + _START_SECONDS
-        while server.ask("show default_transaction_read_only") != "on":
-            assert time.monotonic() < deadline
-        with pytest.raises(psycopg2.OperationalError, match="read-only"):
-            psycopg2.connect(_uri(server))
-    finally:
-        server.ask("alter system reset default_transaction_read_only")
-        server.ask("select pg_reload_conf()")

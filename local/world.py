@@ -35,7 +35,7 @@ from local.toolchain import build
 from local.toolchain.build import Say
 from local.toolchain.definitions import files as definition_files
 from stacks.loader import NAMESPACE
-from stacks.settings import Settings
+from stacks.settings import Role, Settings
 from stacks.systems import DataSystem
 
 PROJECT = Path(__file__).parent.parent
@@ -246,7 +246,10 @@ class World:
 def _awaited(wanted: Settings, replaced: Mapping[str, str]) -> list[str]:
     """The data systems that can become ready on real nodes."""
     runs_neo4j = wanted.neo4j.image in replaced
-    return [system.value for system in (*OPERATED, *([DataSystem.NEO4J] if runs_neo4j else []))]
+    # A standby's PostgreSQL begins with another region's archive, and no other region is here.
+    without = {DataSystem.POSTGRES} if wanted.role is Role.STANDBY else set()
+    able = [*OPERATED, *([DataSystem.NEO4J] if runs_neo4j else [])]
+    return [system.value for system in able if system not in without]
 
 
 def named(stack: str) -> World:

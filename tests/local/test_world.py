@@ -8,7 +8,8 @@ import pytest
 
 from local.errors import LocalError
 from local.nodes import host
-from local.world import REAL, SIMULATED, World
+from local.world import REAL, SIMULATED, World, _awaited
+from stacks import loader
 
 pytestmark = pytest.mark.unit
 
@@ -74,3 +75,8 @@ def test_a_world_of_one_kind_heeds_no_switch(
 ) -> None:
     monkeypatch.setenv("NODES", REAL)
     assert World("policy", tmp_path, SIMULATED)._choose_kind(print) == SIMULATED
+
+
+@pytest.mark.parametrize(("stack", "awaited"), [("prod", True), ("dr", False)])
+def test_a_standby_has_no_other_region_here_to_begin_with(stack: str, awaited: bool) -> None:
+    assert ("postgres" in _awaited(loader.from_file(stack), {})) is awaited

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -32,16 +33,13 @@ _SMALL = {"shared_buffers": "64MB"}
 
 
 class Server:
-    """One server in a folder of its own."""
+    """One server in a folder of its own, which the server's user may reach."""
 
     def __init__(self, folder: Path, parameters: dict[str, str]) -> None:
         self.port, self._data = free_port(), folder / "data"
-        self._as: dict[str, Any] = {} if os.geteuid() else {"user": "postgres"}
-        folder.chmod(0o711)
-        self._data.mkdir()
-        if not os.geteuid():
-            shutil.chown(self._data, "postgres")
-        self._run("initdb", "--auth=trust", "--username=app", f"--pgdata={self._data}")
+        if fresh := not self._data.exists():
+            owned(self._data)
+            as_server("initdb", "--auth=trust", "--username=app", f"--pgdata={self._data}")
         given = {
             **parameters,
             **_SMALL,
@@ -52,16 +50,11 @@ class Server:
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in given.items())
         self._process = subprocess.Popen(
-            ["postgres", "-D", self._data], stderr=subprocess.DEVNULL, **self._as
+            ["postgres", "-D", self._data], stderr=subprocess.DEVNULL, **_user()
         )
         self._until_it_answers()
-        self.ask("create database app", "postgres")
-
-    def _run(self, *command: str) -> None:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=self._data, **self._as
-        )
-        assert done.returncode == 0, done.stderr
+        if fresh:
+            self.ask("create database app", "postgres")
 
     def _until_it_answers(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -94,13 +87,39 @@ class Server:
         self._process.wait(timeout=_START_SECONDS)
 
 
+def _user() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root."""
+    return {} if os.geteuid() else {"user": "postgres"}
+
+
+def owned(folder: Path) -> Path:
+    """Make a folder that is the server's own."""
+    folder.mkdir(mode=0o700)
+    if not os.geteuid():
+        shutil.chown(folder, "postgres")
+    return folder
+
+
+def as_server(*command: str) -> None:
+    """Run one of PostgreSQL's programs to its end."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **_user())
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that the server's user reaches, who reaches none of another's; skips without it."""
+    if not all(map(shutil.which, ("initdb", "postgres", "pg_basebackup"))):
+        pytest.skip("this machine has no PostgreSQL server")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    if not (shutil.which("initdb") and shutil.which("postgres")):
-        pytest.skip("this machine has no PostgreSQL server")
-    # Of its own user, who reaches no folder of another's.
-    with tempfile.TemporaryDirectory() as folder:
-        running = Server(Path(folder), _cluster()["postgresql"]["parameters"])
+    with scratch() as folder:
+        running = Server(folder, _cluster()["postgresql"]["parameters"])
         try:
             yield running
         finally:

@@ -5,6 +5,7 @@ Here the settings become arguments: who calls whom, who uses which data, and wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
@@ -74,12 +75,17 @@ class Platform(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        stores: dict[DataSystem, Store] = {
-            DataSystem.POSTGRES: self._postgres(settings, foundation, backup, operators),
-            DataSystem.REDIS: self._redis(settings, foundation, backup),
-            DataSystem.MONGODB: self._mongodb(settings, foundation, backup, operators),
-            DataSystem.NEO4J: self._neo4j(settings, foundation, backup),
-            DataSystem.KAFKA: self._kafka(settings, foundation, operators),
+        builders: dict[DataSystem, Callable[[Settings], Store]] = {
+            DataSystem.POSTGRES: lambda own: self._postgres(own, foundation, backup, operators),
+            DataSystem.REDIS: lambda own: self._redis(own, foundation, backup),
+            DataSystem.MONGODB: lambda own: self._mongodb(own, foundation, backup, operators),
+            DataSystem.NEO4J: lambda own: self._neo4j(own, foundation, backup),
+            DataSystem.KAFKA: lambda own: self._kafka(own, foundation, operators),
+        }
+        stores = {
+            system: build(settings.seen_by(system))
+            for system, build in builders.items()
+            if system in settings.systems
         }
         services = {
             service: self._service(settings, service, foundation, stores)

@@ -7,10 +7,11 @@ each other, and know no more than the settings: what the platform makes of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
+from stacks import versions
 from stacks.contradictions import Contradiction, repeated, within
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
 
@@ -97,20 +98,23 @@ def _with_kafka(settings: model.ServiceSettings) -> Iterator[Contradiction]:
 def stack(settings: model.Settings) -> Iterator[Contradiction]:
     """Judge what no part of the settings can see alone."""
     yield from _zones(settings)
+    yield from _systems(settings)
+    yield from versions.unknown(settings)
     if settings.protect:
-        yield from postgres.protected(settings.postgres)
-        yield from neo4j.protected(settings.neo4j)
-        yield from kafka.protected(settings.kafka)
-    if settings.role == "standby":
+        yield from _protected(settings)
+    if settings.role == "standby" and DataSystem.POSTGRES in settings.systems:
         yield from postgres.following(settings.postgres)
-    yield from neo4j.licensed(settings.neo4j)
+    if DataSystem.NEO4J in settings.systems:
+        yield from neo4j.licensed(settings.neo4j)
     yield from _objectives(settings)
+    yield from _region_objective(settings)
     yield from _backups(settings)
     for name, entry in settings.services.items():
         yield from _spread(name, entry, len(settings.zones))
         yield from _callees(name, entry, settings.services)
     yield from _cycles(settings.services)
-    yield from _topics(settings)
+    if DataSystem.KAFKA in settings.systems:
+        yield from _topics(settings)
 
 
 def _zones(settings: model.Settings) -> Iterator[Contradiction]:
@@ -125,18 +129,65 @@ def _zones(settings: model.Settings) -> Iterator[Contradiction]:
             )
 
 
+def _systems(settings: model.Settings) -> Iterator[Contradiction]:
+    """Lists that name a system twice or in vain, and services that use one that there is not."""
+    for key in ("systems", "unprotect"):
+        yield from repeated((key,), getattr(settings, key))
+    for index, system in enumerate(settings.unprotect):
+        if system not in settings.systems:
+            yield Contradiction(
+                ("unprotect", index),
+                system.value,
+                "should be left out: systems does not name it",
+                (("systems",),),
+            )
+    for name, entry in settings.services.items():
+        if name in set(DataSystem):
+            yield Contradiction(
+                ("services", name), name, "should have another name: a data system has this one"
+            )
+        for index, system in enumerate(entry.uses):
+            if system not in settings.systems:
+                yield Contradiction(
+                    ("services", name, "uses", index),
+                    system.value,
+                    "should be left out, or named in systems, which lists what the stack has: "
+                    f"{', '.join(settings.systems) or 'nothing'}",
+                    (("systems",),),
+                )
+
+
+def _protected(settings: model.Settings) -> Iterator[Contradiction]:
+    if DataSystem.POSTGRES in settings.systems:
+        yield from postgres.protected(settings.postgres)
+    if DataSystem.NEO4J in settings.systems:
+        yield from neo4j.protected(settings.neo4j)
+    if DataSystem.KAFKA in settings.systems:
+        yield from kafka.protected(settings.kafka)
+
+
 def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
     objectives = settings.objectives
-    yield from postgres.against(settings.postgres, objectives.postgres)
-    yield from redis.against(settings.redis, objectives.redis)
-    yield from mongodb.against(settings.mongodb, objectives.mongodb)
-    yield from neo4j.against(settings.neo4j, objectives.neo4j)
-    yield from kafka.against(settings.kafka, objectives.kafka)
-    if settings.backup.replica_region is not None or settings.postgres.source is not None:
+    against: dict[DataSystem, Callable[[], Iterator[Contradiction]]] = {
+        DataSystem.POSTGRES: lambda: postgres.against(settings.postgres, objectives.postgres),
+        DataSystem.REDIS: lambda: redis.against(settings.redis, objectives.redis),
+        DataSystem.MONGODB: lambda: mongodb.against(settings.mongodb, objectives.mongodb),
+        DataSystem.NEO4J: lambda: neo4j.against(settings.neo4j, objectives.neo4j),
+        DataSystem.KAFKA: lambda: kafka.against(settings.kafka, objectives.kafka),
+    }
+    for system, judged in against.items():
+        if system in settings.systems:
+            yield from judged()
+
+
+def _region_objective(settings: model.Settings) -> Iterator[Contradiction]:
+    objectives = settings.objectives
+    copied = settings.backup.replica_region is not None
+    if DataSystem.POSTGRES in settings.systems and (copied or settings.postgres.source):
         yield from postgres.across_regions(
             settings.postgres, objectives.postgres, objectives.region
         )
-    if settings.backup.replica_region is not None:
+    if DataSystem.MONGODB in settings.systems and copied:
         yield from within(
             mongodb.oplog_span(settings.mongodb, objectives.mongodb) + _REPLICATION,
             objectives.region.rpo,
@@ -147,9 +198,14 @@ def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
 
 
 def _backups(settings: model.Settings) -> Iterator[Contradiction]:
-    yield from postgres.in_bucket(settings.postgres, settings.backup.retention)
-    yield from mongodb.in_bucket(settings.mongodb, settings.backup.retention)
-    yield from neo4j.in_bucket(settings.neo4j, settings.backup.retention)
+    if DataSystem.POSTGRES in settings.systems:
+        yield from postgres.in_bucket(settings.postgres, settings.backup.retention)
+    if DataSystem.REDIS in settings.systems:
+        yield from redis.in_bucket(settings.redis, settings.backup.retention)
+    if DataSystem.MONGODB in settings.systems:
+        yield from mongodb.in_bucket(settings.mongodb, settings.backup.retention)
+    if DataSystem.NEO4J in settings.systems:
+        yield from neo4j.in_bucket(settings.neo4j, settings.backup.retention)
     if settings.backup.replica_region == settings.region:
         yield Contradiction(
             ("backup", "replica_region"),

@@ -204,6 +204,10 @@ class Settings(Model):
     """First part of every name, so that stacks can share an account."""
     protect: Flag = True
     """Refuse to delete what holds data; then no data system may be smaller than three."""
+    systems: tuple[DataSystem, ...] = tuple(DataSystem)
+    """Data systems that the stack has. One that is left out is deleted, once `unprotect` allows."""
+    unprotect: tuple[DataSystem, ...] = ()
+    """Data systems that may be deleted or replaced, with their data, although `protect` is true."""
     wait_for: tuple[AwaitedSystem, ...] = get_args(AwaitedSystem)
     """An update waits until these are ready; leave out what cannot run where the stack does."""
     operators: OperatorsSettings = OperatorsSettings()
@@ -228,6 +232,10 @@ class Settings(Model):
     """Services of the catalogue; a stack file gives only what differs, service by service."""
     topics: dict[Name, TopicSettings] = Field(default={})
     """Topics of the catalogue; a stack file gives only what differs, topic by topic."""
+
+    def seen_by(self, system: DataSystem) -> Self:
+        """The same settings, with `protect` as it holds for one data system."""
+        return self.model_copy(update={"protect": self.protect and system not in self.unprotect})
 
     def named_images(self) -> set[str]:
         """Every image that the settings name, before `images` replaces any."""

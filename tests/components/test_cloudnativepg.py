@@ -26,6 +26,7 @@ from components import parts, releases
 from components.manifest import container, find, parse
 from components.platform import Platform, PlatformArgs
 from components.postgres import OPERATOR_NAMESPACE, Postgres, PostgresArgs
+from drills import restore
 from local.cluster import Cluster
 from local.pki import Pki
 from local.process import Process, free_port
@@ -345,6 +346,23 @@ def test_the_webhooks_accept_every_way_to_begin_and_to_take_over(
     done = kubectl.run(*command, stdin=_listed(manifests))
     assert (done.returncode, done.stderr) == (0, "")
     assert "cluster.postgresql.cnpg.io/another" in done.stdout
+
+
+def test_the_webhooks_accept_what_the_restore_drill_makes_of_a_live_cluster(
+    applied: dict[str, subprocess.CompletedProcess[str]], kubectl: Kubectl
+) -> None:
+    assert applied["prod"].returncode == 0
+    live = _get(kubectl, "cluster", NAME, "prod")
+    store = _get(kubectl, "objectstore", f"{NAME}-backups", "prod")
+    moment = "2026-03-01T12:00:00.123456+00:00"
+    args = restore.arguments(live, store, loader.from_file("prod"), "moment-1", moment)
+    for manifest in (
+        restore.restored_cluster("restored", NAME, args),
+        restore.base_backup(_namespace("prod"), "restore-1", NAME),
+        restore.network_policy_for("restored", _get(kubectl, "networkpolicy", NAME, "prod")),
+    ):
+        done = _tried(kubectl, manifest)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_standby_may_be_promoted_and_a_primary_demoted(

@@ -13,6 +13,7 @@ from stacks.document import Document
 from stacks.loader import DEFAULT_CATALOGUE, FOLDER, ROOT, declared, from_file, load, stacks
 from stacks.problems import SettingsError
 from stacks.settings import Role, Settings, Tier
+from stacks.systems.postgres import SourceSettings
 from tests.stacks.conftest import VALID, Project
 
 pytestmark = pytest.mark.unit
@@ -44,7 +45,7 @@ def test_the_games_run_on_core_services_alone(stack: str) -> None:
 
 def test_dr_mirrors_prod_in_another_region() -> None:
     prod, dr = from_file("prod"), from_file("dr")
-    differs = {"region", "zones", "role", "backup", "kafka"}
+    differs = {"region", "zones", "role", "backup", "kafka", "postgres"}
     assert dr.model_dump(exclude=differs) == prod.model_dump(exclude=differs)
     assert (prod.role, dr.role) == (Role.ACTIVE, Role.STANDBY)
     assert (dr.region, prod.region) == (prod.backup.replica_region, dr.backup.replica_region)
@@ -52,6 +53,9 @@ def test_dr_mirrors_prod_in_another_region() -> None:
     assert dr.kafka.source == prod.kafka.host
     ends = {"host", "source"}
     assert dr.kafka.model_dump(exclude=ends) == prod.kafka.model_dump(exclude=ends)
+    copied = f"{prod.prefix}-prod-backups-{prod.backup.replica_region}"
+    assert dr.postgres.source == SourceSettings(bucket=copied, server=prod.postgres.archive)
+    assert dr.postgres.model_copy(update={"source": None}) == prod.postgres
 
 
 def test_staging_has_the_shape_of_prod() -> None:

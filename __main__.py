@@ -7,10 +7,17 @@ as one component, and exports its flat outputs.
 import pulumi
 
 from components.platform import Platform, PlatformArgs
-from stacks.program import from_program
+from stacks import guards
+from stacks.program import forbid_losses, from_program, last_declared
 
+before = last_declared()
 settings = from_program()
-platform = Platform(settings.prefix, PlatformArgs(settings=settings, stack=pulumi.get_stack()))
+forbid_losses(settings, before)
+platform = Platform(
+    settings.prefix,
+    PlatformArgs(settings=settings.with_replaced_images(), stack=pulumi.get_stack()),
+)
 
 for name, value in platform.outputs.items():
     pulumi.export(name, value)
+pulumi.export(guards.OUTPUT, guards.declared(settings))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -32,6 +33,8 @@ from local.toolchain.build import Say
 from local.world import PROJECT, Access, World
 from policies import declared
 from policies.model import Resource
+from stacks.loader import NAMESPACE, file_name
+from stacks.systems import DataSystem
 
 PROVIDERS = ("kubernetes", "aws", "random")
 INSTALL_SECONDS = 120
@@ -73,11 +76,18 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     declared: list[Resource] = field(default_factory=list)
+    adjusted: bool = False
+    """Whether what the engine keeps changes: protection of resources, outputs of the stack."""
 
     @property
     def resources(self) -> int:
         """How many resources the stack has after the run."""
         return sum(count for kind, count in self.changes.items() if kind != "delete")
+
+    @property
+    def is_noop(self) -> bool:
+        """Whether nothing changes, neither outside the engine nor in what it keeps."""
+        return set(self.changes) <= {"same"} and not self.adjusted
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ class Engine:
 
     def _run(self, command: str, *, refresh: bool, policies: bool) -> Outcome:
         outcome = Outcome()
-        progress = _Progress(outcome, self.say)
+        progress = _Progress(outcome, file_name(self.world.stack), self.say)
         runner = _Command(self.pulumi)
         start = time.monotonic()
         self.world.logs.mkdir(parents=True, exist_ok=True)
@@ -260,8 +270,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class _Progress:
     """Turns the engine's events into an outcome, and says what goes on."""
 
-    def __init__(self, outcome: Outcome, say: Say) -> None:
+    def __init__(self, outcome: Outcome, stack_file: str, say: Say) -> None:
         self._outcome = outcome
+        self._stack_file = stack_file
         self._say = say
         self._started: dict[str, float] = {}
 
@@ -292,6 +303,7 @@ class _Progress:
             self._started[metadata.urn] = time.monotonic()
 
     def _after(self, metadata: events.StepEventMetadata) -> None:
+        self._outcome.adjusted |= _is_adjusted(metadata)
         start = self._started.pop(metadata.urn, None)
         if start is not None and time.monotonic() - start >= _SLOW_SECONDS:
             name = Step(_operation(metadata), metadata.urn, ())
@@ -301,7 +313,9 @@ class _Progress:
         text = event.message.strip()
         if not text or event.ephemeral:
             return
-        if event.urn:
+        if event.urn and (action := _PROTECTED.search(text)):
+            text = _protected(event.urn, _ACTIONS[action[0]], self._stack_file)
+        elif event.urn:
             resource = Step("", event.urn, ())
             text = f"{resource.type} {resource.name}: {text}"
         if event.severity == "error" and not any(echo in text for echo in _ECHOES):
@@ -316,6 +330,38 @@ _INNER = ("pulumi:", "fault-tolerance:")
 _ECHOES = ("context canceled", "exited prematurely", "failed to run remediation")
 """What the engine says of its own stopping, once another error has stopped it."""
 _SLOW_SECONDS = 2.0
+_ACTIONS = {"cannot be deleted": "deleted", "unable to replace": "replaced"}
+_PROTECTED = re.compile(f"(?:{'|'.join(_ACTIONS)})(?=.*protect)", re.DOTALL)
+"""What the engine says of a protected resource that it will not delete or replace."""
+_COMPONENT = re.compile(r"fault-tolerance:(\w+):")
+
+
+def _protected(urn: str, action: str, stack_file: str) -> str:
+    """Say what is protected, and by which key of the stack file."""
+    resource = Step("", urn, ())
+    part = _COMPONENT.findall(urn.split("::")[2])[-1]
+    remedy = (
+        f"name {part} in {NAMESPACE}:unprotect"
+        if part in set(DataSystem)
+        else f"set {NAMESPACE}:protect to false"
+    )
+    return (
+        f"{stack_file}: {resource.type} {resource.name} would be {action}, but is protected, "
+        "since data goes with it: take the change back; or, if the data may be lost, "
+        f"{remedy} and run an update first"
+    )
+
+
+def _is_adjusted(metadata: events.StepEventMetadata) -> bool:
+    """Whether a resource that stays the same is protected otherwise, or the stack tells more."""
+    old, new = metadata.old, metadata.new
+    if old is None or new is None:
+        return False
+    if metadata.type == "pulumi:pulumi:Stack":
+        return bool(old.outputs != new.outputs)
+    return bool(old.protect) != bool(new.protect) or (
+        bool(old.retain_on_delete) != bool(new.retain_on_delete)
+    )
 
 
 def _operation(metadata: events.StepEventMetadata) -> str:

@@ -83,7 +83,7 @@ def up(stack: str) -> int:
             with phases.phase("add-ons"):
                 _await_addons(target)
         with phases.phase("up"):
-            done = plan if _is_noop(plan) else engine.up()
+            done = plan if plan.is_noop else engine.up()
         if not done.succeeded:
             return _failed("up", done, "run it again to go on where it stopped")
         with phases.phase("ready"):
@@ -309,10 +309,6 @@ def _failed(command: str, outcome: Outcome, consequence: str) -> int:
     ending = "was stopped" if outcome.interrupted else "failed"
     console.print(f"[bold red]{command} {ending}[/bold red]; {consequence}")
     return 1
-
-
-def _is_noop(plan: Outcome) -> bool:
-    return set(plan.changes) <= {"same"}
 
 
 def _counted(outcome: Outcome) -> str:

@@ -78,7 +78,8 @@ def losses(settings: Settings, before: Declared) -> Iterator[Contradiction]:
 
     Args:
         settings: of the update that comes, before images are replaced by others.
-        before: what `declared` returned for the last one; empty if there was none.
+        before: what `declared` returned for the last one, perhaps with 3.0 for 3, as the engine
+            has it; empty if there was none.
     """
     systems = {DataSystem(name): was for name, was in before.get("systems", {}).items()}
     kept = [system for system, was in systems.items() if was["protect"]]
@@ -161,7 +162,7 @@ def _downgraded(settings: Settings, system: DataSystem, was: Declared) -> Iterat
 
 
 def _fewer_servers(settings: Settings, was: Declared) -> Iterator[Contradiction]:
-    value, before = settings.neo4j.servers, was["servers"]
+    value, before = settings.neo4j.servers, int(was["servers"])
     least = majority(before)
     if value < before and was["protect"]:
         yield Contradiction(
@@ -180,12 +181,12 @@ def _fewer_servers(settings: Settings, was: Declared) -> Iterator[Contradiction]
 
 
 def _kafka(settings: Settings, was: Declared) -> Iterator[Contradiction]:
-    copies = settings.kafka.replication_factor
-    if copies != was["replication_factor"]:
+    copies, before = settings.kafka.replication_factor, int(was["replication_factor"])
+    if copies != before:
         yield Contradiction(
             ("kafka", "replication_factor"),
             copies,
-            f"should stay {was['replication_factor']}: Strimzi cannot change how many copies the "
+            f"should stay {before}: Strimzi cannot change how many copies the "
             "topics have that there are",
         )
     for name, partitions in was["topics"].items():

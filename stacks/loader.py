@@ -9,12 +9,12 @@ way. A list or a plain value replaces what was there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stacks.contradictions import Key
+from stacks.contradictions import Contradiction, Key
 from stacks.document import Document, Place, read, spell
 from stacks.problems import Problem, SettingsError, nearest, show, suggestion
 from stacks.settings import Settings
@@ -110,6 +110,30 @@ def load(config: object, document: Document, root: Path = ROOT) -> Settings:
     if problems:
         raise SettingsError(problems)
     return Settings.model_validate(draft)
+
+
+def refusal(
+    found: Iterable[Contradiction],
+    config: Mapping[str, object],
+    document: Document,
+    root: Path = ROOT,
+) -> SettingsError:
+    """Tell contradictions that show only beside something else, as `load` tells its own.
+
+    Args:
+        found: with keys of the whole stack.
+        config: the configuration that was loaded.
+        document: the stack file, as for `load`.
+        root: the project's folder.
+    """
+    sources = _Sources(document, _catalogue(config, document, root))
+    return SettingsError(
+        sources.problem(
+            item.key,
+            f"is {'missing' if item.value is None else show(item.value)}; it {item.remedy}",
+        )
+        for item in found
+    )
 
 
 def declared() -> dict[str, Schema]:

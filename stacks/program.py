@@ -17,15 +17,16 @@ import pulumi
 from pulumi.runtime import config as engine
 from pydantic import SecretStr
 
+from stacks import guards
 from stacks.document import Document, read
-from stacks.loader import NAMESPACE, ROOT, declared, file_name, load, stack_file
+from stacks.loader import NAMESPACE, ROOT, declared, file_name, load, refusal, stack_file
 from stacks.problems import SettingsError
 from stacks.settings import Settings
 from stacks.validation import holds
 
 
 def from_program(root: Path = ROOT) -> Settings:
-    """Read the settings of the stack that the engine runs, its images replaced already.
+    """Read the settings of the stack that the engine runs.
 
     Raises:
         pulumi.RunError: with everything that is wrong, if anything is. The engine shows its text
@@ -33,10 +34,35 @@ def from_program(root: Path = ROOT) -> Settings:
     """
     document = _document(pulumi.get_stack(), root)
     try:
-        given = load(_configuration(document), replace(document, value={}), root)
+        return load(_configuration(document), replace(document, value={}), root)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
-    return given.with_replaced_images()
+
+
+def last_declared() -> guards.Declared:
+    """What the last update declared, from the stack's own output; empty if there was none.
+
+    It is exported again at once: the engine takes the outputs of a program that fails, too, and an
+    update that was refused must not be forgotten. To be called first, for the same reason. A
+    `StackReference` reads the same, but only while resources are already being declared.
+    """
+    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    read = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name})
+    last: guards.Declared = read.value["outputs"].get(guards.OUTPUT, {})
+    pulumi.export(guards.OUTPUT, last)
+    return last
+
+
+def forbid_losses(settings: Settings, before: guards.Declared, root: Path = ROOT) -> None:
+    """Stop before anything is declared if data would be lost that the last update declared.
+
+    Raises:
+        pulumi.RunError: with everything that would be, if anything.
+    """
+    if found := list(guards.losses(settings, before)):
+        document = _document(pulumi.get_stack(), root)
+        error = refusal(found, _configuration(document), replace(document, value={}), root)
+        raise pulumi.RunError(str(error))
 
 
 def _configuration(document: Document) -> dict[str, object]:

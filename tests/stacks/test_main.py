@@ -14,7 +14,8 @@ import pulumi
 import pytest
 from pulumi import automation
 
-from stacks.loader import ROOT
+from stacks.guards import declared
+from stacks.loader import ROOT, from_file
 from stacks.settings import Settings
 
 PLAIN = ("__main__.py", "components", "stacks", "policies")
@@ -53,6 +54,7 @@ def test_the_outputs_of_the_platform_are_exported_flat(
         runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
     outputs = engine(program, "dr").up().outputs
+    assert outputs.pop("declared").value == declared(from_file("dr"))
     assert {name: output.value for name, output in outputs.items()} == {
         "name": "sim",
         "stack": "dr",

@@ -10,8 +10,9 @@ import pytest
 from pulumi import automation
 from pulumi.runtime import config
 
+from stacks import guards
 from stacks.loader import stacks
-from stacks.program import from_program
+from stacks.program import forbid_losses, from_program, last_declared
 from stacks.settings import Settings
 from tests.stacks.conftest import VALID, Project
 
@@ -107,6 +108,87 @@ def test_an_encrypted_setting_is_refused_at_its_own_key_and_not_shown(
     assert f"{key} is encrypted, but this setting is no secret" in said
     assert "hunter2" not in said
     assert f"{key} is encrypted" in project.errors("dev")[0]
+
+
+class Keeper:
+    """A program that keeps what was declared, and is held to it; its one resource is a mark."""
+
+    def __init__(self, project: Project, engine: Make) -> None:
+        self._root = project.root
+        self.stack = engine(self._run, "test")
+
+    def _run(self) -> None:
+        before = last_declared()
+        settings = from_program(self._root)
+        forbid_losses(settings, before, self._root)
+        pulumi.ComponentResource("tests:index:Mark", "mark")
+        pulumi.export(guards.OUTPUT, guards.declared(settings))
+
+    def refused(self, command: Callable[[], object]) -> str:
+        """What the engine said of a command that failed, after which it keeps what it kept."""
+        before = self._kept()
+        with pytest.raises(automation.CommandError) as caught:
+            command()
+        assert self._kept() == before
+        return str(caught.value)
+
+    def _kept(self) -> dict[str, object]:
+        resources = self.stack.export_stack().deployment["resources"]
+        return {each["urn"]: each.get("outputs") for each in resources}
+
+
+@pytest.mark.engine
+def test_a_first_update_has_no_output_of_an_earlier_one_to_be_held_to(
+    project: Project, engine: Make
+) -> None:
+    project.configure()
+    keeper = Keeper(project, engine)
+    assert keeper.stack.outputs() == {}
+    keeper.stack.preview()
+    kept = keeper.stack.up().outputs[guards.OUTPUT].value
+    assert kept == guards.declared(project.settings())
+
+
+@pytest.mark.engine
+def test_an_update_is_held_to_what_the_last_one_declared(project: Project, engine: Make) -> None:
+    project.configure()
+    keeper = Keeper(project, engine)
+    keeper.stack.up()
+    project.configure(
+        postgres={"storage": "50Gi"}, topics={"game-events": {"partitions": 3}}, prefix="new"
+    )
+    for command in (keeper.stack.preview, keeper.stack.up):
+        said = keeper.refused(command)
+        assert "Traceback" not in said
+        assert (
+            'stacks/Pulumi.test.yaml:6: fault-tolerance:postgres.storage is "50Gi"; it should be '
+            "at least 100Gi, as the last update declared"
+        ) in said
+        assert (
+            "stacks/Pulumi.test.yaml:10: fault-tolerance:topics.game-events.partitions is 3; it "
+            "should be at least 24"
+        ) in said
+        assert 'fault-tolerance:prefix is "new"; it should stay sim' in said
+    project.configure(prefix="NO")
+    keeper.refused(keeper.stack.up)  # neither a refusal nor a mistake is a way around it
+    project.configure(postgres={"storage": "99Gi"})
+    keeper.refused(keeper.stack.up)
+    project.configure(postgres={"storage": "200Gi"})
+    assert keeper.stack.up().outputs[guards.OUTPUT].value["systems"]["postgres"]["storage"] == (
+        "200Gi"
+    )
+
+
+@pytest.mark.engine
+def test_what_the_catalogue_loses_is_told_where_the_catalogue_says_it(
+    project: Project, engine: Make
+) -> None:
+    project.configure()
+    keeper = Keeper(project, engine)
+    keeper.stack.up()
+    catalogue = project.root / "stacks" / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace("partitions: 24", "partitions: 23"))
+    assert "stacks/catalogue.yaml:" in keeper.refused(keeper.stack.preview)
 
 
 @pytest.fixture

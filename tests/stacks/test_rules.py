@@ -56,6 +56,38 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "postgres.synchronous",
         "is 3; it should be from 1 to 2 with 5 instances",
     ),
+    "a service uses a system that there is not": (
+        {
+            "systems": ["postgres", "redis", "mongodb", "kafka"],
+        },
+        "services.deck-analytics.uses[2]",
+        'is "neo4j"; it should be left out, or named in systems, which lists what the stack has: '
+        "postgres, redis, mongodb, kafka",
+    ),
+    "a system named twice": (
+        {"systems": ["postgres", "redis", "mongodb", "neo4j", "kafka", "redis"]},
+        "systems[5]",
+        'is "redis"; it should be left out: it is in the list already',
+    ),
+    "a system unprotected twice": (
+        {"unprotect": ["redis", "redis"]},
+        "unprotect[1]",
+        "it should be left out: it is in the list already",
+    ),
+    "a system unprotected that there is not": (
+        {
+            "systems": ["postgres", "redis", "mongodb", "kafka"],
+            "unprotect": ["neo4j"],
+            "services": {"deck-analytics": {"uses": ["postgres", "mongodb", "kafka"]}},
+        },
+        "unprotect[0]",
+        'is "neo4j"; it should be left out: systems does not name it',
+    ),
+    "a service with the name of a data system": (
+        {"services": {"redis": {**CORE, "uses": []}}},
+        "services.redis",
+        "it should have another name: a data system has this one",
+    ),
     "even members": (
         {"mongodb": {"members": 4}},
         "mongodb.members",

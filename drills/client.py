@@ -19,7 +19,7 @@ _CONTAINER = "client"
 _FILES = Path(__file__).parent / "load"
 _CODE, _OUT = "/code", "/out"
 _USER = 65_532
-_START_SECONDS, _STOP_SECONDS, _READ_SECONDS = 90.0, 30.0, 120.0
+_START_SECONDS, _STOP_SECONDS, _READ_SECONDS, _STORED_SECONDS = 90.0, 30.0, 120.0, 60.0
 _POLL_SECONDS = 0.5
 _LIVES_SECONDS = 7200
 """How long the container stays after its load, so that its results can be read."""
@@ -58,8 +58,17 @@ class Client:
         return parse(self._run("cat", f"{_OUT}/attempts.log"))
 
     def stored(self) -> list[Key]:
-        """What the store holds now, read as any client reads."""
-        return parse_stored(self._run("python3", "-m", self.module, "stored"))
+        """What the store holds now, read as any client reads: again, if the store breaks it off.
+
+        Raises:
+            LocalError: if it could not be read within `_STORED_SECONDS`.
+        """
+        deadline = time.monotonic() + _STORED_SECONDS
+        while True:
+            try:
+                return parse_stored(self._run("python3", "-m", self.module, "stored"))
+            except LocalError as error:
+                _wait(deadline, f"what is stored cannot be read: {error}")
 
     def remove(self) -> None:
         """End it at once."""

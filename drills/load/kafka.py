@@ -116,7 +116,8 @@ class Kafka:
 def prepare(access: Access) -> None:
     """Forget what earlier runs stored."""
     end = access.partition(confluent_kafka.OFFSET_END)
-    for done in access.administrator().delete_records([end]).values():
+    administrator = access.administrator()  # dropped earlier, it would drop what it was asked
+    for done in administrator.delete_records([end]).values():
         done.result(_REQUEST_SECONDS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,14 @@ class Inventory:
         """Pods that there are."""
         return sum(workload.total for workload in self.workloads)
 
+    def unready(self, absent: Set[str]) -> tuple[Workload, ...]:
+        """Workloads that miss Ready Pods, without those that need an image of the absent ones."""
+        return tuple(
+            workload
+            for workload in self.workloads
+            if workload.ready < workload.total and absent.isdisjoint(workload.images)
+        )
+
     @property
     def zones(self) -> tuple[str, ...]:
         """Zones that carry at least one Pod."""
@@ -78,8 +86,13 @@ def _workload(
         total=len(pods),
         zones=tuple(sorted(zones - {""})),
         nodes=tuple(used),
-        images=tuple(sorted({c["image"] for pod in pods for c in pod["spec"]["containers"]})),
+        images=tuple(sorted({image for pod in pods for image in _images(pod["spec"])})),
     )
+
+
+def _images(spec: Mapping[str, Any]) -> list[str]:
+    containers = [*spec["containers"], *spec.get("initContainers", [])]
+    return [container["image"] for container in containers]
 
 
 def _owner(pod: Mapping[str, Any]) -> tuple[str, str]:

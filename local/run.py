@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -87,12 +87,13 @@ def up(stack: str) -> int:
         if not done.succeeded:
             return _failed("up", done, "run it again to go on where it stopped")
         with phases.phase("ready"):
-            found = _until_ready(target)
+            absent = target.absent_images(wanted)
+            found = _until_ready(target, absent)
     _write(f"up-{stack}.json", _summary(stack, done, phases, found, findings))
     _print_workloads(found)
     _print_changes(done)
     console.print(f"[bold]{stack}[/bold]: {_counted(done)} in {sum(phases.seconds.values()):.0f} s")
-    return 0 if found.ready == found.total else 1
+    return 1 if found.unready(absent) else 0
 
 
 def preview(stack: str) -> int:
@@ -251,13 +252,13 @@ def say(text: str) -> None:
     console.print(f"  {text}")
 
 
-def _until_ready(target: World) -> Inventory:
-    """Wait until every Pod is Ready, at most `READY_SECONDS`; return what runs then."""
+def _until_ready(target: World, absent: Set[str]) -> Inventory:
+    """Wait until every Pod that can be is Ready, for `READY_SECONDS`; return what runs then."""
     deadline = time.monotonic() + READY_SECONDS
     with target.cluster.api() as api:
         while True:
             found = inventory.take(api)
-            if found.ready == found.total or time.monotonic() > deadline:
+            if not found.unready(absent) or time.monotonic() > deadline:
                 return found
             time.sleep(0.5)
 

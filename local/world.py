@@ -201,11 +201,10 @@ class World:
         store.deliver(real.members(self.cluster.folder), list(built.values()), say)
         with self.cluster.api() as api:
             addons.install(api, {name: image.reference for name, image in built.items()}, say)
-        named = wanted.named_images()
-        replaced = images.replacements(built, named)
-        if absent := sorted(named - replaced.keys()):
-            say(f"no image here stands for {', '.join(absent)}: what needs it does not run")
+        replaced = images.replacements(built, wanted.named_images())
         self._images_file.write_text(json.dumps(replaced))
+        if absent := sorted(self.absent_images(wanted)):
+            say(f"no image here stands for {', '.join(absent)}: what needs it does not run")
         return replaced
 
     def replaced_images(self) -> dict[str, str]:
@@ -215,6 +214,11 @@ class World:
         except OSError:
             return {}
         return replaced
+
+    def absent_images(self, wanted: Settings) -> set[str]:
+        """The images of a stack that nothing stands for; none where no container runs anyhow."""
+        replaced = self.replaced_images()
+        return wanted.named_images() - replaced.keys() if replaced else set()
 
     @property
     def _images_file(self) -> Path:

@@ -320,11 +320,15 @@ class Kafka:
             {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"p": password}},
         )
         kafka = {"apiVersion": "kafka.strimzi.io/v1", "metadata": metadata}
-        right = {"resource": {"type": "topic", "name": _TOPIC}, "operations": ["All"]}
+        # A consumer asks for the coordinator of its group, even if it never joins.
+        rights = [
+            {"resource": {"type": kind, "name": _TOPIC}, "operations": ["All"]}
+            for kind in ("topic", "group")
+        ]
         secret = {"valueFrom": {"secretKeyRef": {"name": _TOPIC, "key": "p"}}}
         user = {
             "authentication": {"type": "scram-sha-512", "password": secret},
-            "authorization": {"type": "simple", "acls": [right]},
+            "authorization": {"type": "simple", "acls": rights},
         }
         yield f"{self._path}/kafkausers/{_TOPIC}", {**kafka, "kind": "KafkaUser", "spec": user}
         topic = {"partitions": 1, "replicas": 3, "config": {"min.insync.replicas": 2}}

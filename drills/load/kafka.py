@@ -135,7 +135,8 @@ def stored(access: Access) -> list[tuple[int, int]]:
     while following < high:
         message = consumer.poll(_REQUEST_SECONDS)
         if message is None or message.error():
-            raise RuntimeError(f"reading stopped at {following} of {high}")
+            reason = message.error() if message else "no answer"
+            raise RuntimeError(f"reading stopped at {following} of {high}: {reason}")
         rows.append((int(message.key()), int(message.value())))
         following = message.offset() + 1
     consumer.close()

@@ -8,11 +8,10 @@ import pulumi
 
 from components.platform import Platform, PlatformArgs
 from stacks import guards
-from stacks.program import forbid_losses, from_program, last_declared
+from stacks.program import forbid_losses, from_program
 
-before = last_declared()
 settings = from_program()
-forbid_losses(settings, before)
+forbid_losses(settings)
 platform = Platform(
     settings.prefix,
     PlatformArgs(settings=settings.with_replaced_images(), stack=pulumi.get_stack()),

@@ -89,7 +89,8 @@ def losses(settings: Settings, before: Declared) -> Iterator[Contradiction]:
     for system, was in systems.items():
         if system in settings.systems:
             yield from _shrunk(settings, system, was)
-            yield from _downgraded(settings, system, was)
+            if system not in settings.unprotect:
+                yield from _downgraded(settings, system, was)
     if DataSystem.NEO4J in systems and DataSystem.NEO4J in settings.systems:
         yield from _fewer_servers(settings, systems[DataSystem.NEO4J])
     if DataSystem.KAFKA in systems and DataSystem.KAFKA in settings.systems:
@@ -145,7 +146,8 @@ def _downgraded(settings: Settings, system: DataSystem, was: Declared) -> Iterat
             key,
             value,
             f"should be of {kind}, as the last update declared ({before}): "
-            f"{versions.kind(system, value)} may not read its files",
+            f"{versions.kind(system, value)} may not read its files; if they may be lost, name "
+            f"{system} in unprotect",
         )
         return
     then = versions.of(system, before)
@@ -156,8 +158,8 @@ def _downgraded(settings: Settings, system: DataSystem, was: Declared) -> Iterat
             key,
             value,
             f"should be of {kind} {least} or later, as the last update declared ({before}): "
-            "older servers may not read the files of newer ones; to go back, restore a backup "
-            "into another stack",
+            "older servers may not read the files of newer ones; if none has written yet, or the "
+            f"data may be lost, name {system} in unprotect",
         )
 
 

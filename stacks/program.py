@@ -39,30 +39,28 @@ def from_program(root: Path = ROOT) -> Settings:
         raise pulumi.RunError(str(error)) from None
 
 
-def last_declared() -> guards.Declared:
-    """What the last update declared, from the stack's own output; empty if there was none.
-
-    It is exported again at once: the engine takes the outputs of a program that fails, too, and an
-    update that was refused must not be forgotten. To be called first, for the same reason. A
-    `StackReference` reads the same, but only while resources are already being declared.
-    """
-    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    read = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name})
-    last: guards.Declared = read.value["outputs"].get(guards.OUTPUT, {})
-    pulumi.export(guards.OUTPUT, last)
-    return last
-
-
-def forbid_losses(settings: Settings, before: guards.Declared, root: Path = ROOT) -> None:
+def forbid_losses(settings: Settings, root: Path = ROOT) -> None:
     """Stop before anything is declared if data would be lost that the last update declared.
 
     Raises:
         pulumi.RunError: with everything that would be, if anything.
     """
-    if found := list(guards.losses(settings, before)):
+    if found := list(guards.losses(settings, _last_declared())):
         document = _document(pulumi.get_stack(), root)
         error = refusal(found, _configuration(document), replace(document, value={}), root)
         raise pulumi.RunError(str(error))
+
+
+def _last_declared() -> guards.Declared:
+    """What the last update declared, from the stack's own output; empty if there was none.
+
+    The engine keeps the output when a program fails. A `StackReference` reads the same, but only
+    while resources are already being declared.
+    """
+    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    read = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name})
+    last: guards.Declared = read.value["outputs"].get(guards.OUTPUT, {})
+    return last
 
 
 def _configuration(document: Document) -> dict[str, object]:

@@ -207,7 +207,7 @@ class Settings(Model):
     systems: tuple[DataSystem, ...] = tuple(DataSystem)
     """Data systems that the stack has. One that is left out is deleted, once `unprotect` allows."""
     unprotect: tuple[DataSystem, ...] = ()
-    """Data systems that may be deleted or replaced, with their data, although `protect` is true."""
+    """Data systems that may be deleted, replaced or downgraded in spite of `protect`."""
     wait_for: tuple[AwaitedSystem, ...] = get_args(AwaitedSystem)
     """An update waits until these are ready; leave out what cannot run where the stack does."""
     operators: OperatorsSettings = OperatorsSettings()

@@ -13,6 +13,7 @@ from components.platform import Platform, PlatformArgs
 from local.toolchain import build
 from stacks.operators import OperatorsSettings, Source
 from stacks.settings import Settings
+from stacks.systems import DataSystem
 from tests.components.conftest import Registered, Registry, registered_by
 
 pytestmark = pytest.mark.unit
@@ -281,3 +282,36 @@ def test_what_operators_run_waits_for_those_that_the_stack_brings(
     operator = platform.one("Deployment", "cnpg-controller-manager").urn
     [system] = [each for each in platform.of(kind) if not each.custom]
     assert operator in system.dependencies
+
+
+@pytest.fixture(scope="module")
+def without_mongodb(catalogue: Settings) -> Registry:
+    """The platform without MongoDB, its Redis unprotected."""
+    return _platform(
+        catalogue.model_copy(
+            update={
+                "protect": True,
+                "systems": tuple(each for each in DataSystem if each is not DataSystem.MONGODB),
+                "unprotect": (DataSystem.REDIS,),
+            }
+        )
+    )
+
+
+def test_a_system_that_is_left_out_is_not_declared(without_mongodb: Registry) -> None:
+    assert "mongodb" not in _components(without_mongodb)
+    assert [each.name for each in without_mongodb.resources if "mongodb" in each.name] == []
+    assert "postgres" in _components(without_mongodb)
+
+
+def test_what_holds_data_is_protected_but_for_what_is_named(without_mongodb: Registry) -> None:
+    kept = {
+        resource.name: (resource.protect, resource.retain_on_delete)
+        for kind in ("StatefulSet", "Cluster")
+        for resource in without_mongodb.of(kind)
+    }
+    assert {name: both for name, both in kept.items() if both != (True, True)} == {
+        "redis-servers": (False, False),
+        "redis-sentinel-servers": (False, False),
+    }
+    assert kept["postgres-cluster"] == (True, True)

@@ -124,7 +124,7 @@ def test_pulumi_itself_keeps_what_the_last_update_did_not_tell_of(stack_file: Ch
     program = stack_file.source / "__main__.py"
     kept = program.read_text()
     without_neo4j(stack_file)
-    stack_file.change("__main__.py", "forbid_losses(settings, before)\n", "")
+    stack_file.change("__main__.py", "forbid_losses(settings)\n", "")
     try:
         refused(
             stack_file,

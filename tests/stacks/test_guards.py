@@ -195,6 +195,13 @@ PASSING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {},
         {"postgres": {"image": "ghcr.io/cloudnative-pg/postgresql:17.5"}},
     ),
+    "an older version that is let by name": (
+        {},
+        {
+            "unprotect": ["postgres"],
+            "postgres": {"image": "ghcr.io/cloudnative-pg/postgresql:16.10"},
+        },
+    ),
     "enterprise in the place of community": (
         {
             "protect": False,

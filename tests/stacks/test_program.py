@@ -12,7 +12,7 @@ from pulumi.runtime import config
 
 from stacks import guards
 from stacks.loader import stacks
-from stacks.program import forbid_losses, from_program, last_declared
+from stacks.program import forbid_losses, from_program
 from stacks.settings import Settings
 from tests.stacks.conftest import VALID, Project
 
@@ -118,9 +118,8 @@ class Keeper:
         self.stack = engine(self._run, "test")
 
     def _run(self) -> None:
-        before = last_declared()
         settings = from_program(self._root)
-        forbid_losses(settings, before, self._root)
+        forbid_losses(settings, self._root)
         pulumi.ComponentResource("tests:index:Mark", "mark")
         pulumi.export(guards.OUTPUT, guards.declared(settings))
 
@@ -133,8 +132,8 @@ class Keeper:
         return str(caught.value)
 
     def _kept(self) -> dict[str, object]:
-        resources = self.stack.export_stack().deployment["resources"]
-        return {each["urn"]: each.get("outputs") for each in resources}
+        deployment = self.stack.export_stack().deployment or {}
+        return {each["urn"]: each.get("outputs") for each in deployment["resources"]}
 
 
 @pytest.mark.engine

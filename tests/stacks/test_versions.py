@@ -93,10 +93,10 @@ def test_valkey_can_stand_in_for_redis(project: Project) -> None:
 
 
 def test_the_version_of_a_system_that_there_is_not_does_not_matter(project: Project) -> None:
-    uses = {name: {"uses": []} for name in ("gateway", "ai-inference")}
-    uses |= {name: {"uses": ["postgres", "kafka"]} for name in ("simulation-engine",)}
-    uses |= {
-        name: {"uses": ["postgres", "kafka"]} for name in ("simulation-worker", "leaderboards")
+    others = ("simulation-engine", "simulation-worker", "leaderboards")
+    uses = {
+        **{name: {"uses": list[str]()} for name in ("gateway", "ai-inference")},
+        **{name: {"uses": ["postgres", "kafka"]} for name in others},
     }
     project.configure(
         systems=["postgres", "mongodb", "neo4j", "kafka"],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components import parts
+from components.alerts import Alert, Severity
 
 _RETRIES = 2
 """Pods after a first one that failed."""
@@ -18,6 +19,9 @@ _START_SECONDS = 600
 
 _KEPT = 3
 """Finished runs whose Pods can still be looked at: of those that succeeded, and of those not."""
+
+_LATE = 2
+"""Intervals after which a run counts as missing: one may be slow, or fail once."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,29 @@ def scheduled(run: Run, schedule: str) -> parts.Object:
         "failedJobsHistoryLimit": _KEPT,
         "jobTemplate": {"spec": once(run)},
     }
+
+
+def overdue(
+    name: str, namespace: str, cron_job: str, every: int, *, severity: Severity, runbook: str
+) -> Alert:
+    """Watch when a backup last succeeded; one that never did counts from its CronJob's beginning.
+
+    Args:
+        name: of the alert.
+        namespace: of the CronJob.
+        cron_job: its name.
+        every: seconds between two runs.
+        severity: who hears of it.
+        runbook: page below `docs/runbooks/`.
+    """
+    it = f'{{namespace="{namespace}",cronjob="{cron_job}"}}'
+    created = f"kube_cronjob_created{it}"
+    last = f"max(kube_cronjob_status_last_successful_time{it} or {created})"
+    return Alert(
+        name,
+        f"time() - {last} > {_LATE * every} or absent({created})",
+        600,
+        severity,
+        "No backup has succeeded for twice its interval",
+        runbook,
+    )

@@ -5,12 +5,10 @@ From Kubernetes' own metrics (kube-state-metrics and the kubelet), which both ed
 
 from __future__ import annotations
 
+from components import jobs
 from components.alerts import Alert, Severity, volume_filling
 from stacks.fault_domains import majority
 from stacks.systems.neo4j import Edition, Neo4jSettings
-
-_LATE = 2
-"""Intervals after which a backup counts as missing: one may be slow, or fail once."""
 
 
 def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) -> list[Alert]:
@@ -51,18 +49,14 @@ def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) ->
             )
         )
     if settings.edition is Edition.ENTERPRISE:
-        last = (
-            f'kube_cronjob_status_last_successful_time{{namespace="{namespace}",'
-            f'cronjob="{name}-change"}}'
-        )
         found.append(
-            Alert(
+            jobs.overdue(
                 "Neo4jBackupOverdue",
-                f"time() - {last} > {_LATE * backup_every} or absent({last})",
-                600,
-                Severity.CRITICAL,
-                "No backup has succeeded for twice its interval: the RPO is not kept",
-                "neo4j.md#backup-overdue",
+                namespace,
+                f"{name}-change",
+                backup_every,
+                severity=Severity.CRITICAL,
+                runbook="neo4j.md#backup-overdue",
             )
         )
     return found

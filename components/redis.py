@@ -20,7 +20,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components import connection, metrics, parts
+from components import alerts, connection, metrics, parts, redis_alerts
 from components.parts import Client, Endpoint
 from components.redis_backup import STORE_PORT, RedisBackup, RedisBackupArgs
 from stacks.systems.redis import RedisSettings
@@ -197,6 +197,13 @@ class Redis(pulumi.ComponentResource):
                     }
                 ]
             },
+            child,
+        )
+
+        alerts.rules(
+            f"{name}-alerts",
+            _metadata(name, args, "redis"),
+            redis_alerts.of(name, args.namespace, args.settings),
             child,
         )
 

@@ -37,7 +37,7 @@ _BY_ROLE = re.compile(r"kafka\.strimzi\.io/KafkaUser \S*mirror spec\.authorizati
 
 _BY_SIZE = re.compile(
     r".*\b(requests|limits)\.[a-z.-]+"
-    r"|.*\b(storage|size|hard|memory|cpu|Xms|Xmx|-Xms|-Xmx)\b.*"
+    r"|.*\b(storage|size|sizeLimit|hard|memory|cpu|Xms|Xmx|-Xms|-Xmx)\b.*"
     r"|.*(maxReplicas|minReplicas|maxReplicaCount|retention|retentionPolicy)\b.*"
     r"|.*\.parameters\.(shared_buffers|max_slot_wal_keep_size)"
     r"|.*\b(maxmemory|redis\.conf|sentinel\.conf|neo4j\.conf)\b.*"

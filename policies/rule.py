@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from policies.model import Resource, Undecided
@@ -88,8 +89,8 @@ class Rule:
     level: Level
     options: Mapping[str, Option] = field(default_factory=dict)
 
-    @property
-    def defaults(self) -> dict[str, Any]:
+    @cached_property
+    def defaults(self) -> Options:
         """The thresholds where no levels file says otherwise."""
         return {name: option.default for name, option in self.options.items()}
 
@@ -180,7 +181,8 @@ class Ruleset:
 
 def _judge(rule: Rule, resource: Resource, world: World, options: Options) -> Iterator[Violation]:
     try:
-        for finding in rule.check(resource, world, {**rule.defaults, **options}):
+        chosen = {**rule.defaults, **options} if options else rule.defaults
+        for finding in rule.check(resource, world, chosen):
             yield Violation(rule, resource, finding)
     except Undecided as reason:
         finding = Finding(

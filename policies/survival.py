@@ -245,6 +245,10 @@ def system_of(resource: Resource, world: World) -> System | None:
     Raises:
         Undecided: if what it declares cannot be read before the update.
     """
+    return world.once(_system_of, resource)
+
+
+def _system_of(resource: Resource, world: World) -> System | None:
     match resource.kind:
         case postgres.CLUSTER:
             return _postgres(resource, world)
@@ -371,9 +375,8 @@ def _workload(resource: Resource, world: World) -> System | None:
 def _redis(servers: Workload, world: World) -> System:
     sentinels = [
         each
-        for each in map(world.workload, world.of(STATEFUL_SET))
+        for each in map(world.workload, world.within(servers.resource.namespace, STATEFUL_SET))
         if redis.role_of(each) == redis.SENTINEL
-        and each.resource.namespace == servers.resource.namespace
         and each.resource.object_name.startswith(servers.resource.object_name)
     ]
     needed = redis.min_replicas_to_write(servers, world)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
@@ -141,6 +141,7 @@ class Labelled(Protocol):
 
 
 T = TypeVar("T", bound=Labelled)
+A = TypeVar("A")
 
 
 class World:
@@ -155,6 +156,20 @@ class World:
         }
         self._selecting: dict[str, _Selecting] = {}
         self._by_value: dict[tuple[str, tuple[str, ...]], _Values] = {}
+        self._by_namespace: dict[str, dict[str, list[Resource]]] = {}
+        self._answers: dict[tuple[object, str], Any] = {}
+
+    def once(self, question: Callable[[Resource, World], A], resource: Resource) -> A:
+        """The answer to what several rules ask of a resource, worked out for the first of them.
+
+        Raises:
+            Undecided: if the question does, each time that it is asked.
+        """
+        key = (question, resource.urn)
+        if key not in self._answers:
+            self._answers[key] = question(resource, self)
+        answer: A = self._answers[key]
+        return answer
 
     @cached_property
     def _by_kind(self) -> Mapping[str, list[Resource]]:
@@ -191,16 +206,32 @@ class World:
     def _kinds_with_unread_names(self) -> frozenset[str]:
         return frozenset(each.kind for each in self.resources if not _readable(each))
 
-    def with_value(self, kind: str, path: tuple[str, ...], value: str) -> list[Resource]:
+    def within(self, namespace: str, kind: str) -> list[Resource]:
+        """Resources of a kind in a namespace.
+
+        Raises:
+            Undecided: if there may be more, whose namespace cannot be read.
+        """
+        if kind not in self._by_namespace:
+            index: dict[str, list[Resource]] = defaultdict(list)
+            for each in self.of(kind):
+                index[each.namespace].append(each)
+            self._by_namespace[kind] = index
+        return self._by_namespace[kind].get(namespace, [])
+
+    def with_value(
+        self, kind: str, path: tuple[str, ...], value: str, *, counted: bool = False
+    ) -> list[Resource]:
         """Resources of a kind that hold a text at a path.
 
         Raises:
-            Undecided: if none does for sure, and some hold what cannot be read.
+            Undecided: if some hold what cannot be read and none the text for sure, or if they are
+                to be counted.
         """
         if (kind, path) not in self._by_value:
             self._by_value[kind, path] = self._values(kind, path)
         index = self._by_value[kind, path]
-        if value not in index.resources and index.undecided:
+        if index.undecided and (counted or value not in index.resources):
             raise Undecided(f"{'.'.join(path)} of a {kind} is not known before the update")
         return index.resources.get(value, [])
 

@@ -416,10 +416,7 @@ def service_mesh_policy(resource: Resource, world: World, _: Options) -> Iterato
         return
     if text(resource.props, "spec", "clusterIP") == "None":
         return
-    own = (resource.namespace, resource.object_name)
-    if own not in {
-        _host(text(each.props, "spec", "host"), each) for each in world.of(DESTINATION_RULE)
-    }:
+    if (resource.namespace, resource.object_name) not in _ruled(world):
         yield Finding(
             "DestinationRule",
             f"none for host {resource.object_name}.{resource.namespace}.svc.cluster.local",
@@ -452,8 +449,9 @@ def mesh_mutual_tls(resource: Resource, world: World, _: Options) -> Iterator[Fi
         return
     modes = {
         each.namespace: text(each.props, "spec", "mtls", "mode")
-        for each in world.of(PEER_AUTHENTICATION)
-        if each.namespace in {name, _ROOT_NAMESPACE} and not mapping(each.props, "spec", "selector")
+        for namespace in (name, _ROOT_NAMESPACE)
+        for each in world.within(namespace, PEER_AUTHENTICATION)
+        if not mapping(each.props, "spec", "selector")
     }
     mode = modes.get(name) or modes.get(_ROOT_NAMESPACE)
     if mode != "STRICT":
@@ -478,7 +476,7 @@ def mesh_mutual_tls(resource: Resource, world: World, _: Options) -> Iterator[Fi
 )
 def mesh_authorization(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Find workloads of labelled namespaces that no policy selects."""
-    namespaces = [each for each in world.of(_NAMESPACE) if each.object_name == resource.namespace]
+    namespaces = world.with_value(_NAMESPACE, ("metadata", "name"), resource.namespace)
     workload = world.workload(resource)
     if not any(_is_labelled(each) for each in namespaces):
         return
@@ -550,6 +548,14 @@ def _meshed(world: World) -> frozenset[str]:
     labelled = (each.object_name for each in world.of(_NAMESPACE) if _is_labelled(each))
     ruled = (each.namespace for each in world.of(VIRTUAL_SERVICE, DESTINATION_RULE))
     return frozenset({*labelled, *ruled})
+
+
+@lru_cache(maxsize=1)
+def _ruled(world: World) -> frozenset[Host]:
+    """Hosts that have a DestinationRule."""
+    return frozenset(
+        _host(text(each.props, "spec", "host"), each) for each in world.of(DESTINATION_RULE)
+    )
 
 
 def _is_labelled(namespace: Resource) -> bool:

@@ -589,11 +589,9 @@ def pools(cluster: Resource, world: World) -> list[Resource]:
         Undecided: if a pool may or may not be one of them, so that they cannot be counted.
     """
     path = ("metadata", "labels", _CLUSTER_LABEL)
-    for each in world.of(NODE_POOL):
-        at(each.props, *path)
     return [
         each
-        for each in world.with_value(NODE_POOL, path, cluster.object_name)
+        for each in world.with_value(NODE_POOL, path, cluster.object_name, counted=True)
         if each.namespace == cluster.namespace
     ]
 

@@ -210,11 +210,7 @@ def cluster(resource: Resource, world: World) -> list[Workload]:
     """All servers of the cluster that a server belongs to, by name; none for anything else."""
     if not _containers(world.workload(resource)):
         return []
-    servers = (
-        world.workload(each)
-        for each in world.of(STATEFUL_SET)
-        if each.namespace == resource.namespace
-    )
+    servers = (world.workload(each) for each in world.within(resource.namespace, STATEFUL_SET))
     return sorted(
         (each for each in servers if _containers(each)), key=lambda each: each.resource.object_name
     )
@@ -255,9 +251,8 @@ def backup_jobs(namespace: str, world: World) -> list[Resource]:
     """The CronJobs of a namespace that run neo4j-admin, and are not suspended."""
     return [
         each
-        for each in world.of(CRON_JOB)
-        if each.namespace == namespace
-        and not is_true(each.props, "spec", "suspend")
+        for each in world.within(namespace, CRON_JOB)
+        if not is_true(each.props, "spec", "suspend")
         and any(_backs_up(container) for container in world.workload(each).all_containers)
     ]
 

@@ -1,17 +1,17 @@
 """Two ways in: the engine runs this folder as a policy pack, a person runs `python -m policies`."""
 
-import gc
 import signal
 import sys
 from pathlib import Path
 
-# All that is read is kept until the end of the process: to search it for what is not wanted any
-# more takes as long as the rest of a run over a thousand objects, and finds nothing.
-gc.disable()
-
 if __package__:
+    import gc
+
     from policies.cli import main
 
+    # All that is read is kept until the end of the process: to search it for what is not wanted
+    # any more takes as long as the rest of a run over a thousand objects, and finds nothing.
+    gc.disable()
     # A reader such as `head` that has seen enough ends the command without a word.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -50,6 +50,14 @@ _MOVED_AT_ONCE = 2
 _DELIVERY_SECONDS = 120
 """How long a producer tries again before it gives a record up: many times a failover."""
 
+_RECONNECT_MILLISECONDS = 1000
+"""The longest pause between two tries to reach a broker: one that is back is used within a second,
+where librdkafka's own 10 s would outlast the failover."""
+
+_CONNECT_MILLISECONDS = 2000
+"""For a connection to be there: a broker that fell silent costs no more than that before another is
+asked; librdkafka's own is 30 s."""
+
 _INTERNAL = {
     "service.beta.kubernetes.io/aws-load-balancer-scheme": "internal",
     "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type": "ip",
@@ -546,6 +554,8 @@ def _environment(address: str, user: User) -> dict[str, str]:
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
         "KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION": "false",
+        "KAFKA_RECONNECT_BACKOFF_MAX_MS": str(_RECONNECT_MILLISECONDS),
+        "KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS": str(_CONNECT_MILLISECONDS),
         **_producer(user.produces),
         **_consumer(user),
     }

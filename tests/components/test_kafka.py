@@ -305,6 +305,13 @@ def test_passwords_are_secret_everywhere(kafka: Registry) -> None:
     assert "generated" not in json.dumps(elsewhere)
 
 
+@pytest.mark.parametrize("service", ["engine", "replay"])
+def test_clients_are_told_to_leave_a_silent_broker_soon(kafka: Registry, service: str) -> None:
+    told = kafka.one("ConfigMap", f"events-{service}-client").inputs["data"]
+    assert int(told["KAFKA_RECONNECT_BACKOFF_MAX_MS"]) <= 1000
+    assert int(told["KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS"]) <= 2000
+
+
 def test_a_producer_is_told_how_to_lose_and_reorder_nothing(kafka: Registry) -> None:
     told = kafka.one("ConfigMap", "events-engine-client").inputs["data"]
     assert told["KAFKA_BOOTSTRAP_SERVERS"] == (

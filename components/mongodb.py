@@ -361,6 +361,8 @@ def _cluster(name: str, args: MongodbArgs) -> parts.Object:
         # Secondaries first, and the primary last, after it has handed over.
         "updateStrategy": "SmartUpdate",
         "upgradeOptions": {"apply": "disabled"},
+        # Without it, a larger `storage` would change nothing, and nobody would hear of it.
+        "storageScaling": {"enableVolumeScaling": True},
         "tls": {"mode": "requireTLS", "allowInvalidCertificates": False},
         "secrets": {"users": _system_users(name)},
         "users": _users(name),

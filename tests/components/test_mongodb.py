@@ -123,6 +123,10 @@ def test_versions_change_with_the_program_alone() -> None:
     assert spec["upgradeOptions"] == {"apply": "disabled"}
 
 
+def test_volumes_grow_with_the_settings() -> None:
+    assert _spec()["storageScaling"] == {"enableVolumeScaling": True}
+
+
 def test_no_check_of_the_operator_is_switched_off() -> None:
     assert "unsafeFlags" not in _spec()
 

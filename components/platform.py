@@ -141,10 +141,25 @@ class Platform(pulumi.ComponentResource):
         )
 
     def _redis(self, settings: Settings, foundation: Foundation, backup: Backup) -> Redis:
+        namespace, recovery = parts.namespace(settings.prefix, parts.DATA), settings.redis.recovery
+        BucketAccess(
+            f"{DataSystem.REDIS}-backup-access",
+            BucketAccessArgs(
+                system=DataSystem.REDIS,
+                role=f"{backup.bucket_name}-{DataSystem.REDIS}",
+                namespace=namespace,
+                account=DataSystem.REDIS,
+                writes=backup.bucket_name,
+                reads=(recovery.bucket,) if recovery and recovery.bucket else (),
+                region=settings.region,
+                eks_cluster=settings.backup.eks_cluster,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[backup]),
+        )
         return Redis(
             DataSystem.REDIS,
             RedisArgs(
-                namespace=parts.namespace(settings.prefix, parts.DATA),
+                namespace=namespace,
                 settings=settings.redis,
                 zones=settings.zones,
                 priority_class=parts.priority_class(settings.prefix, parts.DATA),

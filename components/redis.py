@@ -526,8 +526,9 @@ def _environment(name: str, args: RedisArgs, group: _Set) -> list[parts.Object]:
         "REDIS_DATA": _DATA,
         "REDIS_RUN": _RUN,
     }
-    if args.settings.recovery and group.role == "redis":
-        known["REDIS_RECOVERY"] = args.settings.recovery.backup
+    if (recovery := args.settings.recovery) and group.role == "redis":
+        bucket = recovery.bucket or args.backup_bucket
+        known["REDIS_RECOVERY"] = f"s3://{bucket}/{name}/{recovery.file}"
     return [
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         *({"name": key, "value": value} for key, value in known.items()),

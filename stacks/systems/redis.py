@@ -16,6 +16,7 @@ from stacks.values import (
     HOUR,
     MAX_REPLICAS,
     MINUTE,
+    BucketName,
     Cpu,
     Image,
     Integer,
@@ -48,18 +49,16 @@ class Eviction(StrEnum):
 
 
 class RedisRecovery(Model):
-    """What a new cache begins with. It changes nothing where there is data already."""
+    """What a new cache begins with. It has no effect where there is data already."""
 
-    backup: Annotated[
+    file: Annotated[
         str,
-        StringConstraints(pattern=r"^s3://[a-z0-9][-a-z0-9]{1,61}[a-z0-9]/\S+\.rdb$"),
-        Field(
-            json_schema_extra=expects(
-                "a backup in a bucket, such as s3://games-backups/redis/2026-01-31T042500Z.rdb"
-            )
-        ),
+        StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z\.rdb$"),
+        Field(json_schema_extra=expects("the name of a backup, such as 2026-01-31T042500Z.rdb")),
     ]
-    """An RDB file in a bucket. Entries whose time to live has ended since are gone."""
+    """Name of the backup. Entries whose time to live has ended since are gone."""
+    bucket: BucketName | None = None
+    """Bucket that it is in; none: the stack's own."""
 
 
 class RedisSettings(Model):

@@ -67,6 +67,7 @@ def test_it_consists_of_foundation_backup_data_and_every_service(
         "sim-operators",
         "sim-backup",
         "postgres-backup-access",
+        "redis-backup-access",
         "postgres",
         "redis",
         "mongodb",

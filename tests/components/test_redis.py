@@ -306,16 +306,23 @@ def test_backups_reach_servers_and_the_store_alone() -> None:
     assert "ingress" not in policy
 
 
-RECOVERING = RedisSettings(recovery=RedisRecovery(backup="s3://games-backups/cache/old.rdb"))
+OLD = "2026-01-31T042500Z.rdb"
+RECOVERING = RedisSettings(recovery=RedisRecovery(file=OLD))
 
 
 def test_a_new_cache_fetches_the_backup_that_it_begins_with() -> None:
     redis = _redis(RECOVERING)
     [fetch] = _pod(redis, "cache")["initContainers"]
     assert fetch["command"] == ["sh", "/etc/redis/fetch-backup.sh"]
-    assert _environment(redis, "cache")["REDIS_RECOVERY"] == "s3://games-backups/cache/old.rdb"
+    assert _environment(redis, "cache")["REDIS_RECOVERY"] == f"s3://games-backups/cache/{OLD}"
     store = redis.one("NetworkPolicy", "cache").inputs["spec"]["egress"][-1]
     assert store == {"ports": parts.ports(443)}
+
+
+def test_a_backup_may_be_in_another_bucket() -> None:
+    recovery = RedisRecovery(file=OLD, bucket="lost-backups")
+    redis = _redis(RedisSettings(recovery=recovery))
+    assert _environment(redis, "cache")["REDIS_RECOVERY"] == f"s3://lost-backups/cache/{OLD}"
 
 
 def test_without_a_recovery_nothing_is_fetched() -> None:

@@ -17,6 +17,7 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components import alerts, connection, metrics, mongodb_alerts, parts
 from components.parts import Client, Endpoint
+from components.releases import PERCONA_MONGODB
 from stacks import schedules
 from stacks.systems.mongodb import MongodbSettings, oplog_span
 from stacks.values import Objective, Resources
@@ -29,9 +30,6 @@ PORT = 27_017
 REPLICA_SET = "rs0"
 
 _API = "psmdb.percona.com/v1"
-_VERSION = "1.22.0"
-"""Of the operator whose behaviour the resources are written for; a newer one keeps to it."""
-
 _WORKLOAD = "percona-server-mongodb"
 """What the operator puts into `app.kubernetes.io/name` of every Pod that it makes."""
 
@@ -353,7 +351,8 @@ def _network(name: str, args: MongodbArgs) -> parts.Object:
 
 def _cluster(name: str, args: MongodbArgs) -> parts.Object:
     return {
-        "crVersion": _VERSION,
+        # The operator whose behaviour this is written for; a newer one keeps to it.
+        "crVersion": PERCONA_MONGODB.version,
         "image": args.settings.image,
         # A registry that is away must not keep a member from starting again.
         "imagePullPolicy": "IfNotPresent",

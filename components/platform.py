@@ -167,6 +167,7 @@ class Platform(pulumi.ComponentResource):
                 backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.REDIS),
                 protect=settings.protect,
+                caches={name: entry.caches for name, entry in settings.services.items()},
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
         )

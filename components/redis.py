@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from string import Template
@@ -23,7 +23,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 from components import alerts, connection, metrics, parts, redis_alerts
 from components.parts import Client, Endpoint
 from components.redis_backup import STORE_PORT, RedisBackup, RedisBackupArgs
-from stacks.systems.redis import RedisSettings
+from stacks.systems.redis import CacheSettings, RedisSettings
 
 PORT = 6379
 SENTINEL_PORT = 26_379
@@ -76,6 +76,8 @@ class RedisArgs:
     backup_bucket: str
     clients: tuple[Client, ...]
     protect: bool
+    caches: Mapping[str, Mapping[str, CacheSettings]] = field(default_factory=dict)
+    """What each service keeps in it, by kind: told to all clients."""
 
     def __post_init__(self) -> None:
         if len(set(self.zones)) < _FEWEST_ZONES:
@@ -114,6 +116,10 @@ class Redis(pulumi.ComponentResource):
     to both as `REDIS_USERNAME` with `password` of the Secret `secret_name`. It is a cache: a
     failover may lose the last `max_lag` seconds of writes, because Redis replicates
     asynchronously; a planned handover loses none.
+
+    `REDIS_CACHES` says how long entries may be used, as JSON: service, kind, then in seconds
+    `fresh` (an entry that is older is made again) and `kept` (what to expire it after; older than
+    `fresh`, it is served only while its store is down); null: for ever.
 
     Copies of the dataset go to `backup_bucket`, and a new cache may begin with one
     (`settings.recovery`), with the role that the ServiceAccount, named as the cache, is given.
@@ -214,6 +220,7 @@ class Redis(pulumi.ComponentResource):
             "REDIS_SENTINELS": ",".join(sentinels.addresses(args.namespace)),
             "REDIS_MASTER_NAME": name,
             "REDIS_USERNAME": _CLIENT,
+            "REDIS_CACHES": _caches(args.caches),
         }
         self.secret_name = connection.publish(
             name,
@@ -300,6 +307,18 @@ def _sentinels(name: str, settings: RedisSettings) -> _Set:
         storage=_SENTINEL_STORAGE,
         resources=parts.container_resources(_SENTINEL_CPU, _SENTINEL_MEMORY, _EPHEMERAL),
     )
+
+
+def _caches(caches: Mapping[str, Mapping[str, CacheSettings]]) -> str:
+    told = {
+        service: {
+            kind: {"fresh": cache.ttl, "kept": cache.stale_while_down or cache.ttl}
+            for kind, cache in own.items()
+        }
+        for service, own in caches.items()
+        if own
+    }
+    return json.dumps(told, sort_keys=True)
 
 
 def _backup(name: str) -> str:

@@ -113,6 +113,8 @@ def stack(settings: model.Settings) -> Iterator[Contradiction]:
         yield from _spread(name, entry, len(settings.zones))
         yield from _callees(name, entry, settings.services)
     yield from _cycles(settings.services)
+    if DataSystem.REDIS in settings.systems:
+        yield from _caches(settings)
     if DataSystem.KAFKA in settings.systems:
         yield from _topics(settings)
 
@@ -237,6 +239,20 @@ def _callees(
             continue
         key = ("services", name, "calls", index)
         yield Contradiction(key, callee, remedy, (("services", callee),))
+
+
+def _caches(settings: model.Settings) -> Iterator[Contradiction]:
+    """Services with caches use Redis, and what they keep there can be evicted."""
+    for name, entry in settings.services.items():
+        if entry.caches and DataSystem.REDIS not in entry.uses:
+            yield Contradiction(
+                ("services", name, "uses"),
+                list(entry.uses),
+                "should name redis too: this service has caches",
+                (("services", name, "caches"),),
+            )
+    caches = {name: entry.caches for name, entry in settings.services.items()}
+    yield from redis.evictable(settings.redis, caches)
 
 
 def _topics(settings: model.Settings) -> Iterator[Contradiction]:

@@ -22,7 +22,7 @@ from stacks.systems.kafka import KafkaSettings, TopicSettings
 from stacks.systems.mongodb import MongodbSettings
 from stacks.systems.neo4j import Neo4jSettings
 from stacks.systems.postgres import PostgresSettings
-from stacks.systems.redis import RedisSettings
+from stacks.systems.redis import CacheSettings, RedisSettings
 from stacks.values import (
     DAY,
     HOUR,
@@ -168,6 +168,8 @@ class ServiceSettings(Model):
     """Topics that it writes to; then it uses kafka."""
     consumes: tuple[Name, ...] = ()
     """Topics that it reads, as the consumer group of its own name; then it uses kafka."""
+    caches: dict[Name, CacheSettings] = Field(default={})
+    """What it keeps in Redis, by kind; then it uses redis."""
     flag: Name | None = None
     """The feature flag that switches it off under load or faults; never for a core service."""
     public: Flag = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -16,6 +16,7 @@ from stacks.values import (
     HOUR,
     MAX_REPLICAS,
     MINUTE,
+    YEAR,
     BucketName,
     Cpu,
     Image,
@@ -25,6 +26,7 @@ from stacks.values import (
     Objective,
     Seconds,
     ServiceCount,
+    duration,
     expects,
 )
 
@@ -46,6 +48,35 @@ class Eviction(StrEnum):
     VOLATILE_LFU = "volatile-lfu"
     VOLATILE_RANDOM = "volatile-random"
     VOLATILE_TTL = "volatile-ttl"
+
+
+class CacheSettings(Model):
+    """How long one kind of entry that a service keeps in Redis may be used."""
+
+    ttl: Annotated[Seconds, Field(ge=1, le=YEAR)] | None = None
+    """An entry is fresh for so long after it was written; none: until it is evicted."""
+    stale_while_down: Annotated[Seconds, Field(ge=1, le=YEAR)] | None = None
+    """How old an entry may be that is served while the store it comes from is down; none: no older
+    than `ttl`. Redis keeps it for that long, and the service tells its age."""
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Staleness only where something can be stale, and later than that."""
+        if self.stale_while_down is None:
+            return
+        if self.ttl is None:
+            yield Contradiction(
+                ("stale_while_down",),
+                self.stale_while_down,
+                "should be left out, or ttl be set: without one an entry is never stale",
+                (("ttl",),),
+            )
+        elif self.stale_while_down < self.ttl:
+            yield Contradiction(
+                ("stale_while_down",),
+                self.stale_while_down,
+                f"should not be below ttl ({duration(self.ttl)}): an entry is fresh until then",
+                (("ttl",),),
+            )
 
 
 class RedisRecovery(Model):
@@ -163,3 +194,26 @@ def in_bucket(settings: RedisSettings, retention: int) -> Iterator[Contradiction
             "should not be longer than backup.retention, or there are times without any backup",
             (("backup", "retention"),),
         )
+
+
+def evictable(
+    settings: RedisSettings, caches: Mapping[str, Mapping[str, CacheSettings]]
+) -> Iterator[Contradiction]:
+    """Refuse entries that are never evicted; keys are those of the whole stack.
+
+    Args:
+        settings: of Redis.
+        caches: of each service, by name.
+    """
+    if not settings.eviction.startswith("volatile-"):
+        return
+    for service, own in caches.items():
+        for name, cache in own.items():
+            if cache.ttl is None:
+                yield Contradiction(
+                    ("services", service, "caches", name, "ttl"),
+                    cache.ttl,
+                    f"should be set: {settings.eviction} drops nothing without a time to live, and "
+                    "such entries would fill the memory until every write fails",
+                    (("redis", "eviction"),),
+                )

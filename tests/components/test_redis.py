@@ -14,7 +14,7 @@ import pytest
 from components import parts
 from components.parts import Client
 from components.redis import Redis, RedisArgs
-from stacks.systems.redis import Eviction, RedisRecovery, RedisSettings
+from stacks.systems.redis import CacheSettings, Eviction, RedisRecovery, RedisSettings
 from stacks.values import DAY, HOUR
 from tests.components.conftest import Registry, Secret, registered_by
 
@@ -251,6 +251,26 @@ def test_only_clients_family_backups_and_prometheus_come_in(name: str, more: lis
     ]
     assert names == ["cache", "cache-sentinel", "engine", "gateway", *more]
     assert monitoring["from"] == [parts.peer("monitoring")]
+
+
+def test_clients_learn_how_long_entries_may_be_used() -> None:
+    caches = {
+        "engine": {
+            "cards": CacheSettings(ttl=60, stale_while_down=3600),
+            "moves": CacheSettings(ttl=5),
+            "rules": CacheSettings(),
+        },
+        "gateway": {},
+    }
+    redis = registered_by(lambda: Redis("cache", _args(caches=caches)))
+    told = json.loads(redis.one("ConfigMap", "cache-client").inputs["data"]["REDIS_CACHES"])
+    assert told == {
+        "engine": {
+            "cards": {"fresh": 60, "kept": 3600},
+            "moves": {"fresh": 5, "kept": 5},
+            "rules": {"fresh": None, "kept": None},
+        }
+    }
 
 
 @SETS

@@ -15,6 +15,14 @@ pytestmark = pytest.mark.unit
 CORE: dict[str, Any] = {"tier": "core", "image": "example.com/a:1"}
 BEST_EFFORT: dict[str, Any] = {"tier": "best-effort", "image": "example.com/a:1"}
 
+SHORT_LIVED: dict[str, Any] = {
+    "backup": {"retention": "3d", "lock": "1d"},
+    "postgres": {"retention": "2d"},
+    "mongodb": {"retention": "2d", "base_every": "1d"},
+    "neo4j": {"retention": "2d", "accept_license": True},
+}
+"""Backups that are gone after three days."""
+
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "synchronous like instances": (
         {"postgres": {"instances": 3, "synchronous": 3}},
@@ -197,6 +205,50 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"objectives": {"postgres": {"rto": "149s"}}},
         "objectives.postgres.rto",
         'is "149s"; it should be at least 150s',
+    ),
+    "a backup of the cache that no schedule keeps": (
+        {"redis": {"backup_every": "5h"}},
+        "redis.backup_every",
+        'is "5h"; it should be one of 1h, 2h, 3h,',
+    ),
+    "backups of the cache that the bucket does not keep": (
+        {"redis": {"backup_every": "7d"}, **SHORT_LIVED},
+        "redis.backup_every",
+        'is "7d"; it should not be longer than backup.retention',
+    ),
+    "a cache without redis": (
+        {"services": {"gateway": {"uses": [], "caches": {"cards": {"ttl": "1h"}}}}},
+        "services.gateway.uses",
+        "is []; it should name redis too: this service has caches",
+    ),
+    "stale before it is": (
+        {
+            "services": {
+                "gateway": {
+                    "uses": ["redis"],
+                    "caches": {"cards": {"ttl": "1h", "stale_while_down": "59m"}},
+                }
+            }
+        },
+        "services.gateway.caches.cards.stale_while_down",
+        'is "59m"; it should not be below ttl (1h)',
+    ),
+    "stale without a time to live": (
+        {
+            "services": {
+                "gateway": {"uses": ["redis"], "caches": {"cards": {"stale_while_down": "1h"}}}
+            }
+        },
+        "services.gateway.caches.cards.stale_while_down",
+        'is "1h"; it should be left out, or ttl be set',
+    ),
+    "entries that are never evicted": (
+        {
+            "redis": {"eviction": "volatile-lru"},
+            "services": {"gateway": {"uses": ["redis"], "caches": {"cards": {}}}},
+        },
+        "services.gateway.caches.cards.ttl",
+        "should be set: volatile-lru drops nothing without a time to live",
     ),
     "replicas lag more than the objective": (
         {"redis": {"max_lag": "11s"}},

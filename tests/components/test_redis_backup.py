@@ -59,7 +59,7 @@ Rows = dict[bytes, tuple[object, int]]
 def _registry() -> Registry:
     args = RedisArgs(
         namespace="games-data",
-        settings=RedisSettings(memory="256Mi", down_after=1, failover_timeout=3),
+        settings=RedisSettings(memory="256Mi", failover_timeout=3),
         zones=("us-east-1a", "us-east-1b", "us-east-1c"),
         priority_class="games-data",
         storage_class="gp3",

@@ -24,7 +24,7 @@ from tests.components.redis_servers import (
 
 pytestmark = pytest.mark.dataplane
 
-SETTINGS = RedisSettings(memory="256Mi", down_after=1, failover_timeout=3)
+SETTINGS = RedisSettings(memory="256Mi", failover_timeout=3)
 
 
 def rendered_files() -> dict[str, str]:

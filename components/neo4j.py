@@ -10,14 +10,16 @@ Traffic between servers and from clients is not encrypted here: that is the mesh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pulumi
 from pulumi_kubernetes.apps.v1 import StatefulSet
-from pulumi_kubernetes.batch.v1 import CronJob
+from pulumi_kubernetes.batch.v1 import CronJob, Job
 from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
@@ -25,7 +27,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 from components import alerts, connection, jobs, metrics, neo4j_alerts, parts
 from components.parts import Client, Endpoint
 from stacks import schedules
-from stacks.systems.neo4j import Edition, Neo4jSettings, backup_every
+from stacks.systems.neo4j import Edition, Neo4jRecovery, Neo4jSettings, backup_every
 from stacks.values import Objective
 
 PORT = 7687
@@ -197,6 +199,8 @@ class Neo4j(pulumi.ComponentResource):
         self._entrance(name, args, servers)
         if _is_enterprise(args):
             self._backups(name, args)
+            if args.settings.recovery is not None:
+                self._recovery(name, args, args.settings.recovery, needs)
             metrics.pod_monitor(
                 f"{name}-metrics", metadata, {"matchLabels": parts.selector(name)}, child
             )
@@ -279,6 +283,29 @@ class Neo4j(pulumi.ComponentResource):
                 spec=_backup_job(name, kind, interval, args),
                 opts=pulumi.ResourceOptions(parent=self),
             )
+
+    def _recovery(
+        self,
+        name: str,
+        args: Neo4jArgs,
+        recovery: Neo4jRecovery,
+        needs: list[pulumi.Resource],
+    ) -> None:
+        """Another recovery is another Job: one that has run cannot be changed."""
+        spec = jobs.once(_restore(name, args, recovery))
+        job = f"{name}-recovery-{parts.digest({'spec': json.dumps(spec, sort_keys=True)})[:8]}"
+        Job(
+            f"{name}-recovery",
+            metadata=parts.metadata(
+                job, args.namespace, parts.labels(_backup(name), "recovery"), _skip_await(args)
+            ),
+            spec=spec,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=needs,
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{_BACKUP_LIMIT_SECONDS}s"),
+            ),
+        )
 
 
 def _is_enterprise(args: Neo4jArgs) -> bool:
@@ -534,3 +561,58 @@ def _backup_job(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.O
         volumes=[parts.scratch("scratch", _BACKUP_SCRATCH)],
     )
     return jobs.scheduled(run, schedules.cron(interval, _MINUTES[kind]))
+
+
+def _restore(name: str, args: Neo4jArgs, recovery: Neo4jRecovery) -> jobs.Run:
+    """See `neo4j_files/restore.sh`."""
+    settings, until = args.settings, ""
+    if recovery.target_time is not None:
+        moment = datetime.fromisoformat(recovery.target_time).astimezone(UTC)
+        until = moment.strftime("%Y-%m-%d %H:%M:%S")
+    environment = {
+        "NEO4J_ACCEPT_LICENSE_AGREEMENT": "yes",
+        "NEO4J_DATA": _DATA,
+        "NEO4J_RUN": _RUN,
+        "BACKUP": f"s3://{recovery.bucket or args.backup_bucket}/{name}/{recovery.file}",
+        "DATABASE": recovery.database,
+        "TARGET": f"s3://{args.backup_bucket}/{name}/recovered/",
+        "UNTIL": until,
+    }
+    return jobs.Run(
+        labels=parts.labels(_backup(name), "recovery"),
+        service_account=name,
+        priority_class=args.priority_class,
+        user=_USER,
+        limit_seconds=_BACKUP_LIMIT_SECONDS,
+        containers=[
+            {
+                "name": "restore",
+                "image": settings.image,
+                "command": ["sh", f"{_SCRIPTS}/restore.sh"],
+                "env": [{"name": key, "value": value} for key, value in environment.items()],
+                "resources": parts.container_resources(
+                    settings.resources.cpu, settings.resources.memory, _EPHEMERAL
+                ),
+                "securityContext": parts.container_security(),
+                "volumeMounts": [
+                    {"name": "config", "mountPath": _SCRIPTS, "readOnly": True},
+                    {"name": "data", "mountPath": _DATA},
+                    {"name": "run", "mountPath": _RUN},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, of the container
+                ],
+            }
+        ],
+        volumes=[
+            {"name": "config", "configMap": {"name": name, "defaultMode": 0o555}},
+            {
+                "name": "data",
+                "ephemeral": {
+                    "volumeClaimTemplate": {
+                        "spec": parts.claim("data", args.storage_class, settings.storage)["spec"]
+                    }
+                },
+            },
+            parts.scratch("run", "64Mi"),
+            parts.scratch("tmp", "256Mi"),
+        ],
+    )

@@ -6,24 +6,28 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from stacks import schedules
 from stacks.contradictions import Contradiction, within
 from stacks.fault_domains import ZONES
+from stacks.systems.postgres import Moment
 from stacks.values import (
     DAY,
     HOUR,
     YEAR,
+    BucketName,
     Days,
     Flag,
     Image,
     Integer,
     Memory,
     Model,
+    Name,
     Objective,
     Resources,
     Seconds,
+    expects,
 )
 
 _FAILOVER: Final = 60
@@ -39,6 +43,31 @@ class Edition(StrEnum):
 
     ENTERPRISE = "enterprise"
     COMMUNITY = "community"
+
+
+class Neo4jRecovery(Model):
+    """A database as it was, made from backups as a dump beside them. Enterprise only.
+
+    How the cluster then takes it: docs/runbooks/neo4j.md.
+    """
+
+    file: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*\.backup$"),
+        Field(
+            json_schema_extra=expects(
+                "the name of a backup, such as neo4j-2026-01-31T10-50-36.backup"
+            )
+        ),
+    ]
+    """Name of the backup, full or of what changed: the last of the chain to restore. With
+    `target_time`, the first that was taken after it."""
+    bucket: BucketName | None = None
+    """Bucket that it is in; none: the stack's own."""
+    database: Name = "neo4j"
+    """Name of the database that it is of."""
+    target_time: Moment | None = None
+    """The database becomes what it was then, to the second; none: what the backup holds."""
 
 
 class Neo4jSettings(Model):
@@ -65,6 +94,8 @@ class Neo4jSettings(Model):
     """Between two full backups, each the first of a chain: one of the same. Enterprise only."""
     retention: Annotated[Days, Field(le=10 * YEAR)] = 28 * DAY
     """How far back a restore can go."""
+    recovery: Neo4jRecovery | None = None
+    """A database to restore; none: none is."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """An edition that can do what is asked of it, votes that decide, backups that are kept."""
@@ -89,6 +120,14 @@ class Neo4jSettings(Model):
                 self.image,
                 f"should be of the {self.edition} edition, with a tag that ends with "
                 f"-{self.edition}",
+                (("edition",),),
+            )
+        if not enterprise and self.recovery is not None:
+            yield Contradiction(
+                ("recovery",),
+                self.recovery.file,
+                "should be left out: the Community edition has dumps instead, on its server's "
+                "volume, which docs/runbooks/neo4j.md says how to load",
                 (("edition",),),
             )
         yield from schedules.unkept(("full_every",), self.full_every)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from components import neo4j, neo4j_alerts, parts
 from components.neo4j import Neo4j, Neo4jArgs
@@ -127,6 +128,54 @@ def test_backups_are_full_or_of_what_changed(name: str, kind: str, schedule: str
     assert job["schedule"] == schedule
     assert f"--type={kind}" in command
     assert "--to-path=s3://games-backups/cards/" in command
+
+
+def _recovered(**changes: str) -> Registered:
+    recovery = {"file": "neo4j-2026-01-31T10-50-36.backup", **changes}
+    settings = Neo4jSettings.model_validate({"accept_license": True, "recovery": recovery})
+    return registered_by(lambda: Neo4j("cards", _args(settings))).one("Job")
+
+
+def _told(job: Registered) -> dict[str, str]:
+    [container] = job.inputs["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each["value"] for each in container["env"]}
+
+
+def test_a_moment_is_restored_as_a_dump_beside_the_backups() -> None:
+    told = _told(_recovered(target_time="2026-01-31T12:30:15.5+02:00"))
+    assert told["BACKUP"] == "s3://games-backups/cards/neo4j-2026-01-31T10-50-36.backup"
+    assert told["UNTIL"] == "2026-01-31 10:30:15"
+    assert told["TARGET"] == "s3://games-backups/cards/recovered/"
+
+
+def test_without_a_moment_the_whole_chain_is_restored() -> None:
+    assert _told(_recovered(bucket="lost-backups"))["UNTIL"] == ""
+    assert _told(_recovered(bucket="lost-backups"))["BACKUP"].startswith("s3://lost-backups/")
+
+
+def test_another_recovery_is_another_job() -> None:
+    one, same, other = _recovered(), _recovered(), _recovered(database="cards")
+    names = [each.inputs["metadata"]["name"] for each in (one, same, other)]
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_recovery_has_a_volume_of_the_database_size() -> None:
+    [volume] = [
+        each["ephemeral"]["volumeClaimTemplate"]["spec"]
+        for each in _recovered().inputs["spec"]["template"]["spec"]["volumes"]
+        if "ephemeral" in each
+    ]
+    assert volume["resources"]["requests"]["storage"] == ENTERPRISE.storage
+
+
+def test_without_the_setting_nothing_is_restored() -> None:
+    assert "Job" not in {each.kind for each in _neo4j().resources}
+
+
+def test_community_has_no_chain_to_restore() -> None:
+    given = COMMUNITY.model_dump() | {"recovery": {"file": "neo4j.backup"}}
+    with pytest.raises(ValidationError, match="the Community edition has dumps instead"):
+        Neo4jSettings.model_validate(given)
 
 
 def test_data_is_neither_deleted_nor_replaced_in_passing() -> None:

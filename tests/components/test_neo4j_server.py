@@ -149,3 +149,57 @@ def test_what_was_written_is_in_the_next_dump_row_by_row(home: Path, tmp_path: P
     with second.running() as driver:
         assert _cards(driver) == written
         assert len(written) == 1000
+
+
+RESTORES = """#!/bin/sh
+# In place of Enterprise's restore: loads a dump. All else is upstream's own.
+set -eu
+if [ "$2" != restore ]; then exec "$REAL" "$@"; fi
+echo "$*" >"$TOLD"
+exec "$REAL" database load neo4j --from-path="$DUMPS" --overwrite-destination=true
+"""
+
+
+def test_what_is_restored_is_dumped_for_the_cluster_to_take(home: Path, tmp_path: Path) -> None:
+    """Restoring is Enterprise's alone; the command is recorded, and another puts the data there."""
+    first, second = Server(home, tmp_path / "first"), Server(home, tmp_path / "second")
+    with first.running() as driver:
+        driver.execute_query("create (:Card {name: 1})-[:BEATS {odds: 0.5}]->(:Card {name: 2})")
+        written = _cards(driver)
+    with first.running():
+        pass  # it dumps before it starts again
+    programs, scratch, target = (tmp_path / name for name in ("bin", "scratch", "target"))
+    for folder in (programs, scratch, target):
+        folder.mkdir()
+    (programs / "neo4j-admin").write_text(RESTORES)
+    (programs / "neo4j-admin").chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(SCRIPTS / "restore.sh")],
+        env={
+            **second.environment,
+            "PATH": f"{programs}:{second.environment['PATH']}",
+            "REAL": str(home / "bin" / "neo4j-admin"),
+            "TOLD": str(tmp_path / "told"),
+            "DUMPS": str(first.data / "dumps"),
+            "NEO4J_DATA": str(scratch),
+            "BACKUP": "s3://games-backups/cards/neo4j-2026-01-31T10-50-36.backup",
+            "UNTIL": "2026-01-31 10:30:15",
+            "DATABASE": "neo4j",
+            "TARGET": str(target),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "told").read_text().split(" ", 2)[2] == (
+        "--from-path=s3://games-backups/cards/neo4j-2026-01-31T10-50-36.backup "
+        "--restore-until=2026-01-31 10:30:15 --overwrite-destination=true neo4j\n"
+    )
+    shutil.copy(second.files / "neo4j.conf", second.run / "conf" / "neo4j.conf")
+    second.admin(
+        "database", "load", "neo4j", f"--from-path={target}", "--overwrite-destination=true"
+    )
+    with second.running() as driver:
+        assert _cards(driver) == written

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_aws import eks, iam, kms, s3
 
+from stacks.fault_domains import REGION_COPY
 from stacks.settings import BackupSettings
+from stacks.values import MINUTE
 
 _DAY = 86_400
 
-_COPY_MINUTES = 15
-"""S3 Replication Time Control copies 99.99 % of objects within 15 minutes; it knows no other."""
+_COPY_MINUTES = REGION_COPY // MINUTE
 
 _KEY_GRACE_DAYS = 30
 """The longest that KMS allows: whoever deletes a key by mistake loses every backup with it."""

@@ -20,7 +20,7 @@ from pulumi_kubernetes.storage.v1 import StorageClass
 from components import parts
 from stacks.settings import Settings, Tier
 from stacks.systems.kafka import KafkaSettings
-from stacks.values import Resources
+from stacks.values import Resources, size, size_in_bytes
 
 AREAS = (parts.DATA, Tier.CORE, Tier.STANDARD, Tier.BEST_EFFORT)
 """The fault domains, most important first."""
@@ -271,7 +271,7 @@ def _capacity(settings: Settings, area: Tier | str) -> dict[str, str]:
         for demand in declared
     ]
     demands.append(_Demand(1, Resources()))
-    memory = parts.size(sum(d.pods * parts.size_in_bytes(d.resources.memory) for d in demands))
+    memory = size(sum(d.pods * size_in_bytes(d.resources.memory) for d in demands))
     return {
         "pods": str(sum(d.pods for d in demands)),
         "requests.cpu": parts.cpu(sum(d.pods * parts.millicores(d.resources.cpu) for d in demands)),
@@ -279,7 +279,7 @@ def _capacity(settings: Settings, area: Tier | str) -> dict[str, str]:
         "limits.memory": memory,
         # State lives with the data, and traffic enters through the mesh's gateway alone: but for
         # the mirror of another region, which reaches every broker of Kafka by itself.
-        "requests.storage": parts.size(sum(d.pods * d.volume_bytes for d in demands)),
+        "requests.storage": size(sum(d.pods * d.volume_bytes for d in demands)),
         "persistentvolumeclaims": str(sum(d.pods * d.volumes for d in demands)),
         "services.loadbalancers": str(_load_balancers(settings) if data else 0),
         "services.nodeports": "0",
@@ -301,7 +301,7 @@ def _kafka_demands(kafka: KafkaSettings) -> Iterable[_Demand]:
         (kafka.brokers, kafka.resources, kafka.storage),
         (kafka.controllers, kafka.controller_resources, kafka.controller_storage),
     ):
-        yield _Demand(servers, resources, parts.size_in_bytes(storage), volumes=1)
+        yield _Demand(servers, resources, size_in_bytes(storage), volumes=1)
     yield _Demand(_KAFKA_HELPERS, _KAFKA_HELPER)
 
 
@@ -310,26 +310,24 @@ def _data_demands(settings: Settings) -> Iterable[_Demand]:
     yield _Demand(
         postgres.instances,
         postgres.resources,
-        parts.size_in_bytes(postgres.storage) + parts.size_in_bytes(postgres.wal_storage),
+        size_in_bytes(postgres.storage) + size_in_bytes(postgres.wal_storage),
         volumes=2,
     )
     # A fork that rewrites the append-only file may double the memory for as long as it runs.
-    doubled = parts.size(2 * parts.size_in_bytes(redis.memory))
+    doubled = size(2 * size_in_bytes(redis.memory))
     yield _Demand(
         redis.replicas,
         Resources(cpu=redis.cpu, memory=doubled),
-        parts.size_in_bytes(redis.storage),
+        size_in_bytes(redis.storage),
         volumes=1,
     )
     small = Resources()
-    yield _Demand(redis.sentinels, small, parts.size_in_bytes("1Gi"), volumes=1)
+    yield _Demand(redis.sentinels, small, size_in_bytes("1Gi"), volumes=1)
     mongodb = settings.mongodb
-    yield _Demand(
-        mongodb.members, mongodb.resources, parts.size_in_bytes(mongodb.storage), volumes=1
-    )
+    yield _Demand(mongodb.members, mongodb.resources, size_in_bytes(mongodb.storage), volumes=1)
     yield _Demand(mongodb.members, _MONGODB_SIDECARS)
     neo4j = settings.neo4j
-    yield _Demand(neo4j.servers, neo4j.resources, parts.size_in_bytes(neo4j.storage), volumes=1)
+    yield _Demand(neo4j.servers, neo4j.resources, size_in_bytes(neo4j.storage), volumes=1)
     yield _Demand(_NEO4J_BACKUPS, _NEO4J_BACKUP)
     yield from _kafka_demands(settings.kafka)
     servers = postgres.instances + redis.replicas + redis.sentinels

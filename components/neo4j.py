@@ -28,7 +28,7 @@ from components import alerts, connection, jobs, metrics, neo4j_alerts, parts
 from components.parts import Client, Endpoint
 from stacks import schedules
 from stacks.systems.neo4j import Edition, Neo4jRecovery, Neo4jSettings, backup_every
-from stacks.values import Objective
+from stacks.values import Objective, size_in_bytes
 
 PORT = 7687
 """Bolt, the protocol of every driver."""
@@ -359,7 +359,7 @@ def _files(name: str, args: Neo4jArgs) -> dict[str, str]:
 
 def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
     """What every server is told, in the keys of `neo4j.conf`."""
-    memory = parts.size_in_bytes(args.settings.resources.memory)
+    memory = size_in_bytes(args.settings.resources.memory)
     heap = _megabytes(memory * _HEAP_SHARE)
     shared = {
         "server.default_listen_address": "0.0.0.0",  # noqa: S104, a Pod has no other address

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from stacks.settings import Tier
+from stacks.values import size, size_in_bytes
 
 Object = dict[str, Any]
 """A piece of a Kubernetes object, as JSON would hold it."""
@@ -39,8 +40,6 @@ OBJECTIVE = "fault-tolerance/{system}-{what}-seconds"
 
 EPHEMERAL = "256Mi"
 """Ephemeral storage of a container that keeps nothing: its logs and its scratch space."""
-
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 # Names ------------------------------------------------------------------------------------------
@@ -138,19 +137,6 @@ def cpu(millicores: int) -> str:
     """Write millicores as a canonical CPU quantity."""
     cores, rest = divmod(millicores, 1000)
     return f"{millicores}m" if rest else str(cores)
-
-
-def size_in_bytes(quantity: str) -> int:
-    """Read a size such as ``256Mi`` or ``10Gi``."""
-    return int(quantity[:-2]) * _BINARY[quantity[-2:]]
-
-
-def size(amount: int) -> str:
-    """Write a size in bytes as a canonical quantity: the largest unit that leaves no fraction."""
-    for unit, factor in reversed(_BINARY.items()):
-        if amount and amount % factor == 0:
-            return f"{amount // factor}{unit}"
-    return str(amount)
 
 
 CPU_BURST = 4

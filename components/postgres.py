@@ -22,7 +22,7 @@ from components import alerts, connection, metrics, parts, postgres_alerts
 from components.parts import Client, Endpoint
 from stacks import schedules
 from stacks.systems.postgres import DATABASE, PostgresSettings, SourceSettings, archive_timeout
-from stacks.values import DAY, Objective
+from stacks.values import DAY, Objective, size_in_bytes
 
 OPERATOR_NAMESPACE = "cnpg-system"
 """Where CloudNativePG runs; it asks every instance for its status."""
@@ -590,8 +590,8 @@ def _managed(name: str, settings: PostgresSettings) -> parts.Object:
 
 
 def _parameters(settings: PostgresSettings, timeout: int) -> dict[str, str]:
-    memory = parts.size_in_bytes(settings.resources.memory)
-    kept = parts.size_in_bytes(settings.wal_storage)
+    memory = size_in_bytes(settings.resources.memory)
+    kept = size_in_bytes(settings.wal_storage)
     return {
         "archive_timeout": f"{timeout}s",
         "max_connections": str(_connections(settings)),

@@ -24,6 +24,7 @@ from components import alerts, connection, metrics, parts, redis_alerts
 from components.parts import Client, Endpoint
 from components.redis_backup import STORE_PORT, RedisBackup, RedisBackupArgs
 from stacks.systems.redis import CacheSettings, RedisSettings
+from stacks.values import size_in_bytes
 
 PORT = 6379
 SENTINEL_PORT = 26_379
@@ -354,7 +355,7 @@ def _files(name: str, settings: RedisSettings) -> dict[str, str]:
 
 def _share(settings: RedisSettings, share: Decimal) -> int:
     """Bytes that are this share of a data server's memory."""
-    return int(parts.size_in_bytes(settings.memory) * share)
+    return int(size_in_bytes(settings.memory) * share)
 
 
 def _secret(

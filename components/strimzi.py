@@ -9,6 +9,7 @@ import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 
 from components import metrics, parts
+from stacks.values import size_in_bytes
 
 API_VERSION: Final = "kafka.strimzi.io/v1"
 
@@ -78,7 +79,7 @@ def sized(cpu: str, memory: str) -> parts.Object:
     Half of the memory is heap: the rest is for threads, buffers and the page cache, from which
     consumers that keep up are served. Equal bounds: it is taken once, at the start.
     """
-    heap = f"{parts.size_in_bytes(memory) // _HEAP_SHARE // _MEBIBYTE}m"
+    heap = f"{size_in_bytes(memory) // _HEAP_SHARE // _MEBIBYTE}m"
     return {
         "resources": parts.container_resources(cpu, memory, _EPHEMERAL),
         "jvmOptions": {"-Xms": heap, "-Xmx": heap},

@@ -14,6 +14,7 @@ from stacks import versions
 from stacks.contradictions import Contradiction
 from stacks.fault_domains import majority
 from stacks.systems import DataSystem
+from stacks.values import size_in_bytes
 
 if TYPE_CHECKING:
     from stacks.settings import Settings
@@ -31,7 +32,6 @@ _VOLUMES: Final = {
     DataSystem.NEO4J: ("storage",),
     DataSystem.KAFKA: ("storage", "controller_storage"),
 }
-_BYTES: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 _SERIES: Final = {
     DataSystem.POSTGRES: 1,
@@ -124,17 +124,13 @@ def _removed(settings: Settings, kept: list[DataSystem]) -> Iterator[Contradicti
 def _shrunk(settings: Settings, system: DataSystem, was: Declared) -> Iterator[Contradiction]:
     for key in _VOLUMES[system]:
         value = getattr(getattr(settings, system), key)
-        if _bytes(value) < _bytes(was[key]):
+        if size_in_bytes(value) < size_in_bytes(was[key]):
             yield Contradiction(
                 (system.value, key),
                 value,
                 f"should be at least {was[key]}, as the last update declared: a volume can grow, "
                 "but not shrink",
             )
-
-
-def _bytes(size: str) -> int:
-    return int(size[:-2]) * _BYTES[size[-2:]]
 
 
 def _downgraded(settings: Settings, system: DataSystem, was: Declared) -> Iterator[Contradiction]:

@@ -12,14 +12,11 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Final
 
 from stacks import versions
-from stacks.contradictions import Contradiction, repeated, within
+from stacks.contradictions import Contradiction, repeated
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
 
 if TYPE_CHECKING:
     from stacks import settings as model
-
-_REPLICATION: Final = 900
-"""Seconds within which S3's Replication Time Control promises a copy in the other region."""
 
 
 def backup(settings: model.BackupSettings) -> Iterator[Contradiction]:
@@ -100,23 +97,14 @@ def stack(settings: model.Settings) -> Iterator[Contradiction]:
     yield from _zones(settings)
     yield from _systems(settings)
     yield from versions.unknown(settings)
-    if settings.protect:
-        yield from _protected(settings)
-    if settings.role == "standby" and DataSystem.POSTGRES in settings.systems:
-        yield from postgres.following(settings.postgres)
-    if DataSystem.NEO4J in settings.systems:
-        yield from neo4j.licensed(settings.neo4j)
-    yield from _objectives(settings)
-    yield from _region_objective(settings)
-    yield from _backups(settings)
+    for system, judge in _JUDGES.items():
+        if system in settings.systems:
+            yield from judge(settings)
+    yield from _replica_region(settings)
     for name, entry in settings.services.items():
         yield from _spread(name, entry, len(settings.zones))
         yield from _callees(name, entry, settings.services)
     yield from _cycles(settings.services)
-    if DataSystem.REDIS in settings.systems:
-        yield from _caches(settings)
-    if DataSystem.KAFKA in settings.systems:
-        yield from _topics(settings)
 
 
 def _zones(settings: model.Settings) -> Iterator[Contradiction]:
@@ -159,55 +147,58 @@ def _systems(settings: model.Settings) -> Iterator[Contradiction]:
                 )
 
 
-def _protected(settings: model.Settings) -> Iterator[Contradiction]:
-    if DataSystem.POSTGRES in settings.systems:
-        yield from postgres.protected(settings.postgres)
-    if DataSystem.NEO4J in settings.systems:
+def _postgres(settings: model.Settings) -> Iterator[Contradiction]:
+    own, objectives = settings.postgres, settings.objectives
+    if settings.protect:
+        yield from postgres.protected(own)
+    if settings.role == "standby":
+        yield from postgres.following(own)
+    yield from postgres.against(own, objectives.postgres)
+    if settings.backup.replica_region is not None or own.source is not None:
+        yield from postgres.across_regions(own, objectives.postgres, objectives.region)
+    yield from postgres.in_bucket(own, settings.backup.retention)
+
+
+def _redis(settings: model.Settings) -> Iterator[Contradiction]:
+    yield from redis.against(settings.redis, settings.objectives.redis)
+    yield from redis.in_bucket(settings.redis, settings.backup.retention)
+    yield from _caches(settings)
+
+
+def _mongodb(settings: model.Settings) -> Iterator[Contradiction]:
+    own, objectives = settings.mongodb, settings.objectives
+    yield from mongodb.against(own, objectives.mongodb)
+    if settings.backup.replica_region is not None:
+        yield from mongodb.across_regions(own, objectives.mongodb, objectives.region)
+    yield from mongodb.in_bucket(own, settings.backup.retention)
+
+
+def _neo4j(settings: model.Settings) -> Iterator[Contradiction]:
+    if settings.protect:
         yield from neo4j.protected(settings.neo4j)
-    if DataSystem.KAFKA in settings.systems:
+    yield from neo4j.licensed(settings.neo4j)
+    yield from neo4j.against(settings.neo4j, settings.objectives.neo4j)
+    yield from neo4j.in_bucket(settings.neo4j, settings.backup.retention)
+
+
+def _kafka(settings: model.Settings) -> Iterator[Contradiction]:
+    if settings.protect:
         yield from kafka.protected(settings.kafka)
+    yield from kafka.against(settings.kafka, settings.objectives.kafka)
+    yield from _topics(settings)
 
 
-def _objectives(settings: model.Settings) -> Iterator[Contradiction]:
-    objectives = settings.objectives
-    against: dict[DataSystem, Callable[[], Iterator[Contradiction]]] = {
-        DataSystem.POSTGRES: lambda: postgres.against(settings.postgres, objectives.postgres),
-        DataSystem.REDIS: lambda: redis.against(settings.redis, objectives.redis),
-        DataSystem.MONGODB: lambda: mongodb.against(settings.mongodb, objectives.mongodb),
-        DataSystem.NEO4J: lambda: neo4j.against(settings.neo4j, objectives.neo4j),
-        DataSystem.KAFKA: lambda: kafka.against(settings.kafka, objectives.kafka),
-    }
-    for system, judged in against.items():
-        if system in settings.systems:
-            yield from judged()
+_JUDGES: Final[Mapping[DataSystem, Callable[[model.Settings], Iterator[Contradiction]]]] = {
+    DataSystem.POSTGRES: _postgres,
+    DataSystem.REDIS: _redis,
+    DataSystem.MONGODB: _mongodb,
+    DataSystem.NEO4J: _neo4j,
+    DataSystem.KAFKA: _kafka,
+}
+"""What is asked of each data system that the stack has."""
 
 
-def _region_objective(settings: model.Settings) -> Iterator[Contradiction]:
-    objectives = settings.objectives
-    copied = settings.backup.replica_region is not None
-    if DataSystem.POSTGRES in settings.systems and (copied or settings.postgres.source):
-        yield from postgres.across_regions(
-            settings.postgres, objectives.postgres, objectives.region
-        )
-    if DataSystem.MONGODB in settings.systems and copied:
-        yield from within(
-            mongodb.oplog_span(settings.mongodb, objectives.mongodb) + _REPLICATION,
-            objectives.region.rpo,
-            ("objectives", "region", "rpo"),
-            (("mongodb", "oplog_span"), ("backup", "replica_region")),
-            f"mongodb.oplog_span and the copy to the other region ({_REPLICATION // 60}m) add up",
-        )
-
-
-def _backups(settings: model.Settings) -> Iterator[Contradiction]:
-    if DataSystem.POSTGRES in settings.systems:
-        yield from postgres.in_bucket(settings.postgres, settings.backup.retention)
-    if DataSystem.REDIS in settings.systems:
-        yield from redis.in_bucket(settings.redis, settings.backup.retention)
-    if DataSystem.MONGODB in settings.systems:
-        yield from mongodb.in_bucket(settings.mongodb, settings.backup.retention)
-    if DataSystem.NEO4J in settings.systems:
-        yield from neo4j.in_bucket(settings.neo4j, settings.backup.retention)
+def _replica_region(settings: model.Settings) -> Iterator[Contradiction]:
     if settings.backup.replica_region == settings.region:
         yield Contradiction(
             ("backup", "replica_region"),

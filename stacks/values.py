@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Final, Self
 
 from pydantic import (
@@ -32,6 +33,7 @@ YEAR: Final = 365 * DAY
 
 _SECONDS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
 _LONGEST_NUMBER = 9
+_BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def seconds(value: object) -> int:
@@ -60,6 +62,19 @@ def duration(amount: int) -> str:
     return f"{amount // _SECONDS[unit]}{unit}"
 
 
+def size_in_bytes(quantity: str) -> int:
+    """Read a size such as ``256Mi`` or ``10Gi``."""
+    return int(quantity[:-2]) * _BYTES[quantity[-2:]]
+
+
+def size(amount: int) -> str:
+    """Write a size in bytes as a canonical quantity: the largest unit that leaves no fraction."""
+    for unit, factor in reversed(_BYTES.items()):
+        if amount and amount % factor == 0:
+            return f"{amount // factor}{unit}"
+    return str(amount)
+
+
 def _number_as_text(value: object) -> object:
     """Let ``cpu: 2`` mean ``cpu: "2"``, as in a Kubernetes manifest."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -71,6 +86,17 @@ def _pinned(image: str) -> str:
     if image.endswith(":latest"):
         raise ValueError("should have a tag that never moves")
     return image
+
+
+def _moment(written: str) -> str:
+    """Read a time as RFC 3339 writes it; a moment to come cannot be recovered to."""
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        raise ValueError("should be a time of RFC 3339 that exists") from None
+    if moment > datetime.now(UTC):
+        raise ValueError("should be in the past: nothing later is in the archive")
+    return written
 
 
 def expects(words: str) -> dict[str, str | int | float | bool | list[object] | None]:
@@ -103,6 +129,18 @@ Prefix = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,18}[a-z0-9])?$"),
     Field(json_schema_extra=expects(f"a name of at most 20 {_NAME} sim")),
+]
+Moment = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
+    ),
+    AfterValidator(_moment),
+    Field(
+        json_schema_extra=expects(
+            'a past time of RFC 3339 with its zone, in quotes, such as "2026-03-01T12:00:00Z"'
+        )
+    ),
 ]
 Region = Annotated[
     str,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from stacks import schedules
 from stacks.contradictions import Contradiction, Key, within
+from stacks.fault_domains import REGION_COPY
 from stacks.values import (
     DAY,
     HOUR,
@@ -123,6 +124,25 @@ def against(settings: MongodbSettings, objective: Objective) -> Iterator[Contrad
         (),
         "the members wait 10s for a silent primary before they elect another, and clients have to "
         "find it",
+    )
+
+
+def across_regions(
+    settings: MongodbSettings, objective: Objective, region: Objective
+) -> Iterator[Contradiction]:
+    """Hold the loss of a region to what its copied log lacks; keys are those of the stack.
+
+    Args:
+        settings: of MongoDB.
+        objective: of MongoDB.
+        region: objective for the loss of the region.
+    """
+    yield from within(
+        oplog_span(settings, objective) + REGION_COPY,
+        region.rpo,
+        ("objectives", "region", "rpo"),
+        (("mongodb", "oplog_span"), ("backup", "replica_region")),
+        f"mongodb.oplog_span and the copy to the other region ({REGION_COPY // MINUTE}m) add up",
     )
 
 

@@ -11,7 +11,6 @@ from pydantic import Field, StringConstraints
 from stacks import schedules
 from stacks.contradictions import Contradiction, within
 from stacks.fault_domains import ZONES
-from stacks.systems.postgres import Moment
 from stacks.values import (
     DAY,
     HOUR,
@@ -23,6 +22,7 @@ from stacks.values import (
     Integer,
     Memory,
     Model,
+    Moment,
     Name,
     Objective,
     Resources,

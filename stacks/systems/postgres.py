@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from stacks import schedules
 from stacks.contradictions import Contradiction, repeated, within
-from stacks.fault_domains import ZONES, lost_with_a_zone
+from stacks.fault_domains import REGION_COPY, ZONES, lost_with_a_zone
 from stacks.values import (
     DAY,
     HOUR,
@@ -26,6 +25,7 @@ from stacks.values import (
     Integer,
     Memory,
     Model,
+    Moment,
     Name,
     Objective,
     Resources,
@@ -41,9 +41,6 @@ _ISOLATION: Final = 30
 
 _ARCHIVED: Final = 5 * MINUTE
 """CloudNativePG's own `archive_timeout`; longer only where somebody says so."""
-
-_COPY: Final = 15 * MINUTE
-"""S3's Replication Time Control copies an object to the other region within so long."""
 
 _MAX_DATABASES: Final = 20
 """Every pooler holds connections for each, and each connection costs the server memory."""
@@ -64,17 +61,6 @@ _TOKEN_FIELDS: Final = frozenset(
 """What CloudNativePG wants in a promotion token."""
 
 
-def _moment(written: str) -> str:
-    """Read a time as RFC 3339 writes it; a moment to come cannot be recovered to."""
-    try:
-        moment = datetime.fromisoformat(written)
-    except ValueError:
-        raise ValueError("should be a time of RFC 3339 that exists") from None
-    if moment > datetime.now(UTC):
-        raise ValueError("should be in the past: nothing later is in the archive")
-    return written
-
-
 def _token(written: str) -> str:
     """Look into a token: base64 of JSON, with what CloudNativePG wants in it."""
     problem = ValueError(
@@ -89,18 +75,6 @@ def _token(written: str) -> str:
     return written
 
 
-Moment = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
-    ),
-    AfterValidator(_moment),
-    Field(
-        json_schema_extra=expects(
-            'a past time of RFC 3339 with its zone, in quotes, such as "2026-03-01T12:00:00Z"'
-        )
-    ),
-]
 PromotionToken = Annotated[
     str,
     AfterValidator(_token),
@@ -272,11 +246,12 @@ def across_regions(
         region: objective for the loss of the region.
     """
     yield from within(
-        archive_timeout(settings, objective) + _COPY,
+        archive_timeout(settings, objective) + REGION_COPY,
         region.rpo,
         ("objectives", "region", "rpo"),
         (("postgres", "archive_timeout"), ("backup", "replica_region")),
-        f"postgres.archive_timeout and the copy to the other region ({_COPY // MINUTE}m) add up",
+        f"postgres.archive_timeout and the copy to the other region "
+        f"({REGION_COPY // MINUTE}m) add up",
     )
 
 

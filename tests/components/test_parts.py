@@ -31,18 +31,6 @@ def test_cpu_and_millicores_are_inverse(amount: int) -> None:
     assert parts.millicores(parts.cpu(amount)) == amount
 
 
-@pytest.mark.parametrize(
-    ("quantity", "canonical"),
-    [("1024Mi", "1Gi"), ("1536Mi", "1536Mi"), ("1024Gi", "1Ti"), ("1Ki", "1Ki")],
-)
-def test_size_is_canonical(quantity: str, canonical: str) -> None:
-    assert parts.size(parts.size_in_bytes(quantity)) == canonical
-
-
-def test_no_size_has_no_unit() -> None:
-    assert parts.size(0) == "0"
-
-
 def test_memory_limit_is_its_request() -> None:
     resources = parts.container_resources("250m", "1024Mi")
     assert resources["limits"]["memory"] == resources["requests"]["memory"] == "1Gi"

@@ -15,7 +15,7 @@ from components import parts
 from components.parts import Client
 from components.redis import Redis, RedisArgs
 from stacks.systems.redis import CacheSettings, Eviction, RedisRecovery, RedisSettings
-from stacks.values import DAY, HOUR
+from stacks.values import DAY, HOUR, size_in_bytes
 from tests.components.conftest import Registry, Secret, registered_by
 
 pytestmark = pytest.mark.unit
@@ -107,7 +107,7 @@ def test_settings_reach_the_configuration() -> None:
 
 
 def test_memory_leaves_room_for_what_a_fork_copies() -> None:
-    limit = parts.size_in_bytes(_server(_redis(), "cache")["resources"]["limits"]["memory"])
+    limit = size_in_bytes(_server(_redis(), "cache")["resources"]["limits"]["memory"])
     assert int(_directives(_redis(), "redis.conf")["maxmemory"]) < 0.7 * limit
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from drills import faults, report, run
 from drills.client import Place
 from drills.faults import FAULTS, Fault, Node
 from drills.kube import Kube
+from drills.report import Run
 from drills.run import LOAD, Stage
 from drills.stores import Kafka, Postgres, Redis, Store
 from local import world
@@ -60,13 +62,16 @@ def drill(fault: Fault, stack: str, times: int) -> int:
         place = place_of(kube, fault.store, wanted)
         if isinstance(store, Kafka):
             store.admit(place.namespace, place.workload)
-        declared = {"store": store.settings(), "load": list(LOAD), "times": times}
-        runs = run.drill(Stage(kube, nodes, store, place, say), fault, times)
-    result = report.write(build_folder() / "drills", fault, runs, declared)
-    problems: list[str] = result["verdict"]
+        declared = {"store": store.settings(), "load": list(LOAD)}
+
+        def record(runs: Sequence[Run]) -> None:
+            report.write(build_folder() / "drills", fault, runs, declared)
+
+        runs = run.drill(Stage(kube, nodes, store, place, say), fault, times, record)
+    problems = report.verdict(fault, runs)
     for problem in problems:
         say(problem)
-    say(f"{fault.name}: seconds without writes {report.spreads(runs)['writes_out']}")
+    say(f"{fault.name}: seconds without writes {report.spreads(runs)['seconds_without_writes']}")
     return 1 if problems else 0
 
 
@@ -91,9 +96,9 @@ def place_of(kube: Kube, store: str, wanted: Settings) -> Place:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one drill, or list all."""
+    """Run one drill, several one after the other, or list all."""
     parser = argparse.ArgumentParser(prog="python -m drills", description=__doc__)
-    parser.add_argument("name", choices=["list", *(fault.name for fault in FAULTS)])
+    parser.add_argument("name", help="of a drill, or how several begin; `all`; `list`")
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--stack", default="dev")
     given = parser.parse_args(arguments)
@@ -102,9 +107,19 @@ def main(arguments: list[str]) -> int:
             say(f"{fault.name:40s} {fault.text}")
         return 0
     try:
-        return drill(faults.named(given.name), given.stack, given.times)
-    except (LocalError, SettingsError) as error:
+        wanted = faults.named(given.name)
+    except LookupError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return max([_attempt(fault, given.stack, given.times) for fault in wanted])
+
+
+def _attempt(fault: Fault, stack: str, times: int) -> int:
+    """Run a drill; one that cannot be run fails, and does not keep the next from its turn."""
+    try:
+        return drill(fault, stack, times)
+    except (LocalError, LookupError, SettingsError) as error:
+        print(f"error: {fault.name}: {error}", file=sys.stderr)  # noqa: T201
         return 1
 
 

@@ -380,13 +380,15 @@ FAULTS = (
 """Every drill."""
 
 
-def named(name: str) -> Fault:
-    """Look up a fault.
+def named(name: str) -> list[Fault]:
+    """Look up one fault by its name, those whose names begin so (`redis`), or `all`.
 
     Raises:
         LookupError: naming all there are.
     """
-    for fault in FAULTS:
-        if fault.name == name:
-            return fault
-    raise LookupError(f"no drill {name!r}; there are: {', '.join(f.name for f in FAULTS)}")
+    exact = [fault for fault in FAULTS if fault.name == name]
+    prefix = "" if name == "all" else name
+    found = exact or [fault for fault in FAULTS if fault.name.startswith(prefix)]
+    if not found:
+        raise LookupError(f"no drill {name!r}; there are: {', '.join(f.name for f in FAULTS)}")
+    return found

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,13 @@ class Spread:
         return f"{self.minimum:.1f} / {self.median:.1f} / {self.maximum:.1f}"
 
 
-_SPREADS = ("writes_out", "writes_sustained", "reads_out", "redundant")
+_FIGURES: Mapping[str, Callable[[Run], float | None]] = {
+    "seconds_without_writes": lambda run: run.account.writes.outage,
+    "seconds_until_steady": lambda run: run.account.writes.sustained,
+    "seconds_without_reads": lambda run: run.account.reads.outage,
+    "seconds_to_full_redundancy": lambda run: run.redundant,
+}
+"""What is told of each repetition; None where it did not recover while it was watched."""
 _SUMMARY_HEAD = """# Drills
 
 Seconds are minimum / median / maximum over the repetitions; "-" where some run did not recover
@@ -79,15 +85,19 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     accounts = [run.account for run in runs]
     result = {
-        "drill": fault.name,
+        "name": fault.name,
+        "system": fault.store,
         "fault": fault.text,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "settings": dict(settings),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "repetitions": len(runs),
+        "promised_loss": None if fault.may_lose else 0,
+        **_totals(accounts),
+        **{name: [figure(run) for run in runs] for name, figure in _FIGURES.items()},
+        "spread": {name: spread and asdict(spread) for name, spread in spreads(runs).items()},
         "goal_seconds": fault.goal,
         "verdict": verdict(fault, runs),
-        "seconds": {name: spread and asdict(spread) for name, spread in spreads(runs).items()},
-        "durability": _totals(accounts),
+        "settings": dict(settings),
+        "machine": machine(),
         "runs": [asdict(run) for run in runs],
     }
     (folder / f"{fault.name}.json").write_text(json.dumps(result, indent=1))
@@ -97,20 +107,8 @@ def write(
 
 
 def spreads(runs: Sequence[Run]) -> dict[str, Spread | None]:
-    """The four figures of a drill over its repetitions."""
-    values = zip(
-        *(
-            (
-                run.account.writes.outage,
-                run.account.writes.sustained,
-                run.account.reads.outage,
-                run.redundant,
-            )
-            for run in runs
-        ),
-        strict=True,
-    )
-    return {name: Spread.of(column) for name, column in zip(_SPREADS, values, strict=True)}
+    """Each figure of a drill over its repetitions."""
+    return {name: Spread.of([figure(run) for run in runs]) for name, figure in _FIGURES.items()}
 
 
 def verdict(fault: Fault, runs: Sequence[Run]) -> list[str]:
@@ -152,17 +150,16 @@ def summary(folder: Path) -> str:
 
 
 def _row(result: Mapping[str, Any]) -> str:
-    durability = result["durability"]
     spreads = [
         str(Spread(**spread)) if spread else "-"
-        for spread in (result["seconds"][name] for name in _SPREADS)
+        for spread in (result["spread"][name] for name in _FIGURES)
     ]
     cells = [
-        f"[{result['drill']}]({result['drill']}.svg): {result['fault']}",
-        len(result["runs"]),
-        f"{durability['acknowledged']:,}",
-        durability["lost"],
-        durability["unknown"],
+        f"[{result['name']}]({result['name']}.svg): {result['fault']}",
+        result["repetitions"],
+        f"{result['acknowledged']:,}",
+        result["acknowledged_lost"],
+        result["unknown"],
         *spreads,
         "-" if result["goal_seconds"] is None else f"{result['goal_seconds']:g}",
         "; ".join(result["verdict"]) or "met",
@@ -174,8 +171,8 @@ def _totals(accounts: Sequence[Account]) -> dict[str, int]:
     each = [account.durability for account in accounts]
     return {
         "acknowledged": sum(one.acknowledged for one in each),
+        "acknowledged_lost": sum(len(one.lost) for one in each),
         "unknown": sum(one.unknown for one in each),
-        "lost": sum(len(one.lost) for one in each),
         "extra": sum(one.extra for one in each),
         "contradicted": sum(len(one.contradicted) for one in each),
         "duplicates": sum(one.duplicates for one in each),

@@ -6,7 +6,7 @@ whole -> client loads -> warm-up -> FAULT -> another leads -> mend -> whole -> s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -45,8 +45,17 @@ class Stage:
     say: Callable[[str], None]
 
 
-def drill(stage: Stage, fault: Fault, times: int) -> list[Run]:
+def drill(
+    stage: Stage, fault: Fault, times: int, record: Callable[[Sequence[Run]], None]
+) -> list[Run]:
     """Repeat a fault; each repetition starts from a store that is whole.
+
+    Args:
+        stage: where it takes place.
+        fault: what is done.
+        times: how often.
+        record: told of all repetitions so far after each, so that what was measured outlives
+            whatever ends the drill early.
 
     Raises:
         LocalError: if the store is not whole within `WHOLE_SECONDS` before a repetition.
@@ -60,6 +69,7 @@ def drill(stage: Stage, fault: Fault, times: int) -> list[Run]:
                 raise LocalError(f"{fault.name} {number}: the store is not whole, nothing was done")
             run = _repetition(stage, fault)
             runs.append(run)
+            record(runs)
             lost, outage = len(run.account.durability.lost), run.account.writes.outage
             stage.say(f"{fault.name} {number} of {times}: {lost} lost, without writes {outage} s")
     return runs

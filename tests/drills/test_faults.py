@@ -106,13 +106,13 @@ def test_a_fault_that_hits_nothing_is_an_error() -> None:
 )
 def test_each_kind_of_process_is_hit_alone(name: str, pid: int) -> None:
     where, nodes = site()
-    faults.named(name).cause(where)
+    faults.named(name)[0].cause(where)
     assert done(nodes.node("a-1")) == [f"kill -KILL {pid}"]
 
 
 def test_a_lost_zone_is_all_its_nodes_and_no_other() -> None:
     where, nodes = site()
-    fault = faults.named("postgres-zone")
+    fault = faults.named("postgres-zone")[0]
     fault.cause(where)
     assert fault.mend
     fault.mend(where)
@@ -136,13 +136,13 @@ def test_what_a_fault_does_to_a_node_is_undone(fault: Fault) -> None:
 
 def test_a_rolling_restart_touches_no_node() -> None:
     where, nodes = site()
-    faults.named("postgres-rolling").cause(where)
+    faults.named("postgres-rolling")[0].cause(where)
     assert all(done(node) == [] for node in nodes.nodes.values())
 
 
 def test_weakened_drills_are_the_same_faults_and_may_lose() -> None:
     for weak in (fault for fault in FAULTS if fault.weakened):
-        strong = faults.named(weak.name.rpartition("-")[0])
+        strong = faults.named(weak.name.rpartition("-")[0])[0]
         assert (weak.cause, weak.mend, weak.inside) == (strong.cause, strong.mend, strong.inside)
         assert weak.may_lose
 
@@ -150,6 +150,20 @@ def test_weakened_drills_are_the_same_faults_and_may_lose() -> None:
 def test_an_unknown_drill_names_those_there_are() -> None:
     with pytest.raises(LookupError, match="postgres-cut, "):
         faults.named("mysql")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("redis-cut", ["redis-cut"]),
+        ("redis-r", ["redis-rolling"]),
+        ("all", [fault.name for fault in FAULTS]),
+    ],
+)
+def test_the_begin_of_a_name_is_all_that_begin_so_and_a_whole_name_is_one(
+    asked: str, found: list[str]
+) -> None:
+    assert [fault.name for fault in faults.named(asked)] == found
 
 
 def test_names_are_unique() -> None:

@@ -13,7 +13,7 @@ from drills import faults, report
 from drills.account import Account, Attempt, account
 from drills.report import Run, Spread
 
-FAULT = replace(faults.named("postgres-node"), goal=30)
+FAULT = replace(faults.named("postgres-node")[0], goal=30)
 
 
 def bill(outage: float, stored: int | None = None) -> Account:
@@ -75,15 +75,23 @@ def test_a_run_that_contradicts_itself_is_not_trusted() -> None:
 def test_the_results_hold_every_run_and_the_settings(tmp_path: Path) -> None:
     report.write(tmp_path, FAULT, [run(), run(6)], {"failoverDelay": 0})
     written = json.loads((tmp_path / "postgres-node.json").read_text())
-    assert [one["account"]["writes"]["outage"] for one in written["runs"]] == [
-        pytest.approx(5.1),
-        pytest.approx(6.1),
-    ]
+    assert written["seconds_without_writes"] == pytest.approx([5.1, 6.1])
+    assert written["seconds_to_full_redundancy"] == [12, 12]
     assert written["settings"] == {"failoverDelay": 0}
-    assert written["seconds"]["writes_out"] == pytest.approx(
+    assert written["spread"]["seconds_without_writes"] == pytest.approx(
         {"minimum": 5.1, "median": 5.6, "maximum": 6.1}
     )
+    assert len(written["runs"]) == written["repetitions"] == 2
     assert written["machine"]["cpus"] >= 1
+
+
+@pytest.mark.parametrize(("may_lose", "promised"), [(False, 0), (True, None)])
+def test_the_results_tell_what_was_promised_and_what_was_lost(
+    tmp_path: Path, may_lose: bool, promised: int | None
+) -> None:
+    written = report.write(tmp_path, replace(FAULT, may_lose=may_lose), [run(stored=3)], {})
+    assert written["promised_loss"] == promised
+    assert written["acknowledged_lost"] == written["acknowledged"] - 3 > 0
 
 
 def test_the_plot_is_well_formed_and_shades_the_outage_of_each_run(tmp_path: Path) -> None:
@@ -99,7 +107,7 @@ def test_the_plot_is_well_formed_and_shades_the_outage_of_each_run(tmp_path: Pat
 
 def test_the_summary_has_a_row_for_every_drill_ever_run(tmp_path: Path) -> None:
     report.write(tmp_path, FAULT, [run()], {})
-    report.write(tmp_path, faults.named("redis-process"), [run()], {})
+    report.write(tmp_path, faults.named("redis-process")[0], [run()], {})
     rows = (tmp_path / "summary.md").read_text().splitlines()
     assert [row.split("]")[0] for row in rows if row.startswith("| [")] == [
         "| [postgres-node",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components import parts
-from drills import faults, report, run
+from drills import report, run, trials
 from drills.client import Place
 from drills.faults import FAULTS, Fault, Node
 from drills.kube import Kube
-from drills.report import Run
+from drills.report import Row, Run
 from drills.run import LOAD, Stage
 from drills.stores import Kafka, Postgres, Redis, Store
+from drills.trials import TRIALS, Scene, Trial
 from local import world
 from local.errors import LocalError
 from local.nodes import real
@@ -24,6 +26,13 @@ from local.run import build_folder, load, say
 from local.toolchain import build
 from stacks.problems import SettingsError
 from stacks.settings import Settings
+
+KINDS: Mapping[str, type[Postgres] | type[Redis] | type[Kafka]] = {
+    "postgres": Postgres,
+    "redis": Redis,
+    "kafka": Kafka,
+}
+"""The stores that are drilled, by the name of their data system."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,28 @@ class LocalNodes:
         return next(node for node in real.members(self.cluster) if node.name == name)
 
 
-def drill(fault: Fault, stack: str, times: int) -> int:
-    """Run a drill on a stack's local world, and report it; 1 if a promise was broken.
+def named(name: str) -> list[Fault | Trial]:
+    """Look up one drill by its name, those whose names begin so (`redis`), or `all`.
 
     Raises:
-        LocalError: if the world has no real nodes.
+        LookupError: naming all there are.
+    """
+    every: list[Fault | Trial] = [*FAULTS, *TRIALS]
+    prefix = "" if name == "all" else name
+    found = [each for each in every if each.name == name] or [
+        each for each in every if each.name.startswith(prefix)
+    ]
+    if not found:
+        raise LookupError(f"no drill {name!r}; there are: {', '.join(e.name for e in every)}")
+    return found
+
+
+@contextmanager
+def _reached(stack: str) -> Iterator[tuple[Kube, LocalNodes, Settings]]:
+    """A stack's local world, which nobody else works on meanwhile.
+
+    Raises:
+        LocalError: if it has no real nodes.
     """
     wanted = load(stack)
     target = world.named(stack)
@@ -57,31 +83,53 @@ def drill(fault: Fault, stack: str, times: int) -> int:
         )
     kubectl = build.ensure(["kubectl"], say)["kubectl"]
     with target.locked(), target.cluster.api() as api:
-        kube = Kube(api, kubectl, target.cluster.kubeconfig)
-        store = _store(kube, fault, wanted)
-        place = place_of(kube, fault.store, wanted)
-        if isinstance(store, Kafka):
-            store.admit(place.namespace, place.workload)
-        declared = {"store": store.settings(), "load": list(LOAD)}
+        yield Kube(api, kubectl, target.cluster.kubeconfig), nodes, wanted
 
-        def record(runs: Sequence[Run]) -> None:
-            report.write(build_folder() / "drills", fault, runs, declared)
 
-        runs = run.drill(Stage(kube, nodes, store, place, say), fault, times, record)
-    problems = report.verdict(fault, runs)
-    for problem in problems:
-        say(problem)
+def drill(fault: Fault, stack: str, times: int) -> list[str]:
+    """Run a drill of one store on a stack's local world; return every broken promise."""
+    with _reached(stack) as (kube, nodes, wanted):
+        store, place = _admitted(kube, fault.store, wanted)
+        stage = Stage(kube, nodes, store, place, say)
+        runs = run.drill(stage, fault, times, _recorder({fault.store: fault}, {fault.store: store}))
     say(f"{fault.name}: seconds without writes {report.spreads(runs)['seconds_without_writes']}")
-    return 1 if problems else 0
+    return report.verdict(fault, runs)
 
 
-def _store(kube: Kube, fault: Fault, wanted: Settings) -> Store:
-    kinds: dict[str, type[Postgres] | type[Redis] | type[Kafka]] = {
-        "postgres": Postgres,
-        "redis": Redis,
-        "kafka": Kafka,
-    }
-    return kinds[fault.store](kube, parts.namespace(wanted.prefix, parts.DATA), fault.store)
+def hold(trial: Trial, stack: str, times: int) -> list[str]:
+    """Hold a trial of all stores on a stack's local world; return every broken promise."""
+    with _reached(stack) as (kube, nodes, wanted):
+        admitted = {name: _admitted(kube, name, wanted) for name in trial.goals}
+        stores = {name: store for name, (store, _) in admitted.items()}
+        places = {name: place for name, (_, place) in admitted.items()}
+        namespace = parts.namespace(wanted.prefix, parts.DATA)
+        scene = Scene(kube, nodes, stores, places, namespace, say)
+        rows = trials.rows(trial)
+        runs = trials.hold(scene, trial, times, _recorder(rows, stores))
+    return [
+        f"{name}: {problem}"
+        for name, done in runs.items()
+        for problem in report.verdict(rows[name], done)
+    ]
+
+
+def _recorder(rows: Mapping[str, Row], stores: Mapping[str, Store]) -> run.Recorder:
+    """What writes the report of a store after each repetition."""
+    declared = {name: {"store": stores[name].settings(), "load": list(LOAD)} for name in rows}
+
+    def record(store: str, runs: Sequence[Run]) -> None:
+        report.write(build_folder() / "drills", rows[store], runs, declared[store])
+
+    return record
+
+
+def _admitted(kube: Kube, name: str, wanted: Settings) -> tuple[Store, Place]:
+    """A store, and where a client of it runs, once it may come in."""
+    store = KINDS[name](kube, parts.namespace(wanted.prefix, parts.DATA), name)
+    place = place_of(kube, name, wanted)
+    if isinstance(store, Kafka):
+        store.admit(place.namespace, place.workload)
+    return store, place
 
 
 def place_of(kube: Kube, store: str, wanted: Settings) -> Place:
@@ -103,24 +151,30 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stack", default="dev")
     given = parser.parse_args(arguments)
     if given.name == "list":
-        for fault in FAULTS:
-            say(f"{fault.name:40s} {fault.text}")
+        for each in (*FAULTS, *TRIALS):
+            say(f"{each.name:40s} {each.text}")
         return 0
     try:
-        wanted = faults.named(given.name)
+        wanted = named(given.name)
     except LookupError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    return max([_attempt(fault, given.stack, given.times) for fault in wanted])
+    return max([_attempt(each, given.stack, given.times) for each in wanted])
 
 
-def _attempt(fault: Fault, stack: str, times: int) -> int:
+def _attempt(each: Fault | Trial, stack: str, times: int) -> int:
     """Run a drill; one that cannot be run fails, and does not keep the next from its turn."""
     try:
-        return drill(fault, stack, times)
+        if isinstance(each, Fault):
+            problems = drill(each, stack, times)
+        else:
+            problems = hold(each, stack, times)
     except (LocalError, LookupError, SettingsError) as error:
-        print(f"error: {fault.name}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"error: {each.name}: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    for problem in problems:
+        say(f"{each.name}: {problem}")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from drills.kube import Kube
 from drills.stores import Store
 from local.errors import LocalError
 
-NAME = "drill-client"
 _CONTAINER = "client"
 _FILES = Path(__file__).parent / "load"
 _CODE, _OUT = "/code", "/out"
@@ -73,7 +72,7 @@ class Client:
     def remove(self) -> None:
         """End it at once."""
         self.kube.api.delete(
-            f"/api/v1/namespaces/{self.pod.namespace}/pods/{NAME}?gracePeriodSeconds=0"
+            f"/api/v1/namespaces/{self.pod.namespace}/pods/{self.pod.name}?gracePeriodSeconds=0"
         )
 
     def _run(self, *command: str) -> str:
@@ -87,15 +86,16 @@ def start(kube: Kube, place: Place, node: str, store: Store, options: Sequence[s
         LocalError: if nothing was acknowledged within `_START_SECONDS`.
     """
     pods, maps = (f"/api/v1/namespaces/{place.namespace}/{kind}" for kind in ("pods", "configmaps"))
-    for path in (f"{pods}/{NAME}?gracePeriodSeconds=0", f"{maps}/{NAME}"):
+    name = name_of(store)
+    for path in (f"{pods}/{name}?gracePeriodSeconds=0", f"{maps}/{name}"):
         kube.api.delete(path)
     code = {path.name: path.read_text() for path in sorted(_FILES.glob("*.py"))}
-    kube.api.create(maps, {"metadata": {"name": NAME}, "data": code})
+    kube.api.create(maps, {"metadata": {"name": name}, "data": code})
     deadline = time.monotonic() + _START_SECONDS
     while not kube.api.create(pods, manifest(place, node, store, options)):
         _wait(deadline, "the load client of an earlier run is not gone")
     while True:
-        client = Client(kube, kube.pod(place.namespace, NAME), store.client)
+        client = Client(kube, kube.pod(place.namespace, name), store.client)
         try:
             if any(attempt.outcome == "ok" for attempt in client.attempts()):
                 return client
@@ -103,6 +103,11 @@ def start(kube: Kube, place: Place, node: str, store: Store, options: Sequence[s
             _wait(deadline, f"the load client does not start: {error}")
         else:
             _wait(deadline, "the store acknowledged nothing")
+
+
+def name_of(store: Store) -> str:
+    """Of the client's Pod: several stores may be loaded at once."""
+    return f"drill-client-{store.client.rpartition('.')[2]}"
 
 
 def _wait(deadline: float, problem: str) -> None:
@@ -121,7 +126,7 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
         f"echo $? > {_OUT}/exit; exec sleep {_LIVES_SECONDS}"
     )
     return {
-        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/name": place.workload}},
+        "metadata": {"name": name_of(store), "labels": {"app.kubernetes.io/name": place.workload}},
         "spec": {
             "nodeName": node,
             "restartPolicy": "Never",
@@ -162,7 +167,7 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
                 }
             ],
             "volumes": [
-                {"name": "code", "configMap": {"name": NAME}},
+                {"name": "code", "configMap": {"name": name_of(store)}},
                 {"name": "out", "emptyDir": {"sizeLimit": "256Mi"}},
             ],
         },

@@ -1,4 +1,4 @@
-"""The faults: what each does, to whom, and how soon the store must be back.
+"""The faults of one store: what each does, to whom, and how soon the store must be back.
 
 A fault is caused on the node where the store's leading Pod runs when the drill starts. What it
 needs of a cluster's nodes is the small `Node` protocol; it changes nothing else.
@@ -65,19 +65,11 @@ class Site:
 
     nodes: Nodes
     leader: Pod
-    restart: Callable[[], None]
-    """Ask for a restart of everything of the store, one after the other."""
 
     @property
     def node(self) -> Node:
         """The leader's node."""
         return self.nodes.node(self.leader.node)
-
-    @property
-    def zone(self) -> list[Node]:
-        """Every node of the leader's zone."""
-        nodes = [self.nodes.node(name) for name in self.nodes.names()]
-        return [node for node in nodes if node.zone == self.node.zone]
 
 
 Step = Callable[[Site], None]
@@ -188,20 +180,6 @@ def _heal_node(site: Site) -> None:
     site.node.heal()
 
 
-def _kill_zone(site: Site) -> None:
-    for node in site.zone:
-        node.kill()
-
-
-def _start_zone(site: Site) -> None:
-    for node in site.zone:
-        node.start()
-
-
-def _restart(site: Site) -> None:
-    site.restart()
-
-
 _POSTGRES_PROCESS = Fault(
     "postgres-process",
     "postgres",
@@ -250,17 +228,6 @@ _POSTGRES_CUT_INSIDE = Fault(
     _heal_node,
     inside=True,
 )
-_POSTGRES_ZONE = Fault(
-    "postgres-zone",
-    "postgres",
-    "every node of the primary's zone killed",
-    30,
-    _kill_zone,
-    _start_zone,
-)
-_POSTGRES_ROLLING = Fault(
-    "postgres-rolling", "postgres", "rolling restart of every instance and pooler", 10, _restart
-)
 _REDIS_PROCESS = Fault(
     "redis-process",
     "redis",
@@ -288,20 +255,6 @@ _REDIS_CUT_INSIDE = Fault(
     may_lose=True,
     inside=True,
 )
-_REDIS_ZONE = Fault(
-    "redis-zone",
-    "redis",
-    "every node of the master's zone killed",
-    6,
-    _kill_zone,
-    _start_zone,
-    may_lose=True,
-)
-_REDIS_ROLLING = Fault(
-    "redis-rolling", "redis", "rolling restart of every server and Sentinel", 6, _restart
-)
-
-
 _KAFKA_PROCESS = Fault(
     "kafka-process",
     "kafka",
@@ -324,17 +277,6 @@ _KAFKA_CUT = Fault(
     15,
     _cut_node,
     _heal_node,
-)
-_KAFKA_ZONE = Fault(
-    "kafka-zone",
-    "kafka",
-    "every node of the leading broker's zone killed",
-    15,
-    _kill_zone,
-    _start_zone,
-)
-_KAFKA_ROLLING = Fault(
-    "kafka-rolling", "kafka", "rolling restart of every broker and controller", 8, _restart
 )
 
 
@@ -360,35 +302,15 @@ FAULTS = (
     _POSTGRES_OPERATOR,
     _POSTGRES_CUT,
     _POSTGRES_CUT_INSIDE,
-    _POSTGRES_ZONE,
-    _POSTGRES_ROLLING,
     _REDIS_PROCESS,
     _REDIS_CUT,
     _REDIS_CUT_INSIDE,
-    _REDIS_ZONE,
-    _REDIS_ROLLING,
     _KAFKA_PROCESS,
     _KAFKA_NODE,
     _KAFKA_CUT,
-    _KAFKA_ZONE,
-    _KAFKA_ROLLING,
     _weakened(_POSTGRES_CONTAINER, *_ASYNCHRONOUS),
     _weakened(_POSTGRES_NODE, *_ASYNCHRONOUS),
     _weakened(_POSTGRES_CUT_INSIDE, *_ASYNCHRONOUS),
     _weakened(_REDIS_CUT_INSIDE, *_ALONE),
 )
 """Every drill."""
-
-
-def named(name: str) -> list[Fault]:
-    """Look up one fault by its name, those whose names begin so (`redis`), or `all`.
-
-    Raises:
-        LookupError: naming all there are.
-    """
-    exact = [fault for fault in FAULTS if fault.name == name]
-    prefix = "" if name == "all" else name
-    found = exact or [fault for fault in FAULTS if fault.name.startswith(prefix)]
-    if not found:
-        raise LookupError(f"no drill {name!r}; there are: {', '.join(f.name for f in FAULTS)}")
-    return found

@@ -10,14 +10,37 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from drills.account import Account
-from drills.faults import Fault
 from drills.plot import svg
+
+
+class Row(Protocol):
+    """What is reported: a fault, or what a trial means to one store."""
+
+    @property
+    def name(self) -> str:
+        """Of the report."""
+
+    @property
+    def store(self) -> str:
+        """Which was loaded."""
+
+    @property
+    def text(self) -> str:
+        """What was done."""
+
+    @property
+    def goal(self) -> float | None:
+        """Seconds without writes, at most."""
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether acknowledged writes may be missing."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,8 @@ class Run:
     redundant: float | None
     """Seconds from the fault until every instance was back and followed; None if the wait ended
     before. With a fault that somebody must mend (a node that is off), that time is in it."""
+    most_missing: Mapping[str, int] = field(default_factory=dict)
+    """Of each data system that was watched: how many members were missing at the same moment."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +94,7 @@ while it was watched. How each figure is defined: the first lines of `drills/acc
 
 
 def write(
-    folder: Path, fault: Fault, runs: Sequence[Run], settings: Mapping[str, Any]
+    folder: Path, fault: Row, runs: Sequence[Run], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write the results of one drill and bring the summary up to date.
 
@@ -111,7 +136,7 @@ def spreads(runs: Sequence[Run]) -> dict[str, Spread | None]:
     return {name: Spread.of([figure(run) for run in runs]) for name, figure in _FIGURES.items()}
 
 
-def verdict(fault: Fault, runs: Sequence[Run]) -> list[str]:
+def verdict(fault: Row, runs: Sequence[Run]) -> list[str]:
     """Every broken promise; empty if the drill passed."""
     problems = []
     for number, run in enumerate(runs, start=1):
@@ -129,6 +154,11 @@ def verdict(fault: Fault, runs: Sequence[Run]) -> list[str]:
             problems.append(f"run {number} took no writes for {outage:.1f} s")
         if run.redundant is None:
             problems.append(f"run {number} was not redundant again until its end")
+        problems += [
+            f"run {number}: {missing} members of {system} were missing at once"
+            for system, missing in run.most_missing.items()
+            if missing > 1
+        ]
     return problems
 
 

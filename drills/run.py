@@ -6,7 +6,7 @@ whole -> client loads -> warm-up -> FAULT -> another leads -> mend -> whole -> s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -27,11 +27,17 @@ AFTER_FAILOVER_SECONDS = 10.0
 WHOLE_SECONDS = 600.0
 STEADY_WHOLE_SECONDS = 10.0
 """It counts as whole again from the first moment after which it stayed so for this long."""
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 1.0
+"""Asking a store starts programs beside it: asked more often, they would be what is measured."""
 _MOST_LOAD_SECONDS = WARM_UP_SECONDS + FAILOVER_SECONDS + AFTER_FAILOVER_SECONDS + WHOLE_SECONDS
 _RATE = 60.0
 """Attempts a second, enough to see a gap of 0.1 s, and little beside what two cores carry."""
 LOAD = ("--rate", f"{_RATE:.0f}", "--seconds", f"{_MOST_LOAD_SECONDS:.0f}")
+
+
+Recorder = Callable[[str, Sequence[Run]], None]
+"""Told of a store and of all its repetitions so far, after each: what was measured outlives
+whatever ends a drill early."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,14 @@ class Stage:
     say: Callable[[str], None]
 
 
-def drill(
-    stage: Stage, fault: Fault, times: int, record: Callable[[Sequence[Run]], None]
-) -> list[Run]:
+def drill(stage: Stage, fault: Fault, times: int, record: Recorder) -> list[Run]:
     """Repeat a fault; each repetition starts from a store that is whole.
 
     Args:
         stage: where it takes place.
         fault: what is done.
         times: how often.
-        record: told of all repetitions so far after each, so that what was measured outlives
-            whatever ends the drill early.
+        record: told after each.
 
     Raises:
         LocalError: if the store is not whole within `WHOLE_SECONDS` before a repetition.
@@ -69,7 +72,7 @@ def drill(
                 raise LocalError(f"{fault.name} {number}: the store is not whole, nothing was done")
             run = _repetition(stage, fault)
             runs.append(run)
-            record(runs)
+            record(fault.store, runs)
             lost, outage = len(run.account.durability.lost), run.account.writes.outage
             stage.say(f"{fault.name} {number} of {times}: {lost} lost, without writes {outage} s")
     return runs
@@ -77,7 +80,7 @@ def drill(
 
 def _repetition(stage: Stage, fault: Fault) -> Run:
     leader = stage.store.leader()
-    site = Site(stage.nodes, leader, stage.store.restart)
+    site = Site(stage.nodes, leader)
     node = leader.node if fault.inside else node_elsewhere(stage.nodes, leader)
     load = client.start(stage.kube, stage.place, node, stage.store, LOAD)
     try:
@@ -112,27 +115,49 @@ def node_elsewhere(nodes: Nodes, leader: Pod) -> str:
 
 
 def _await_other_leader(store: Store, old: Pod) -> None:
-    deadline = time.monotonic() + FAILOVER_SECONDS
+    if await_that(lambda: store.leader().name != old.name, FAILOVER_SECONDS):
+        time.sleep(AFTER_FAILOVER_SECONDS)
+
+
+def await_that(holds: Callable[[], bool], limit: float) -> bool:
+    """Wait until something holds, and return whether it did in time; nobody may be there to ask."""
+    deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         try:
-            if store.leader().name != old.name:
-                time.sleep(AFTER_FAILOVER_SECONDS)
-                return
+            if holds():
+                return True
         except LocalError:
-            pass  # nobody can be asked at this moment
+            pass
         time.sleep(_POLL_SECONDS)
+    return False
 
 
 def whole_since(store: Store, limit: float) -> float | None:
     """Wait until the store is whole and stays so; return since when, None if it did not in time."""
-    deadline, since = time.monotonic() + limit, None
+    return whole_each({"": store}, limit)[""]
+
+
+def whole_each(stores: Mapping[str, Store], limit: float) -> dict[str, float | None]:
+    """The same of several stores: each is asked until all of them are whole for long enough."""
+    deadline = time.monotonic() + limit
+    since: dict[str, float | None] = dict.fromkeys(stores)
     while time.monotonic() < deadline:
-        try:
-            whole = store.is_whole()
-        except LocalError:
-            whole = False
-        since = (since or time.time()) if whole else None
-        if since and time.time() - since >= STEADY_WHOLE_SECONDS:
-            return since
+        for name, store in stores.items():
+            since[name] = (since[name] or time.time()) if _is_whole(store) else None
+        if all(moment and _is_steady(moment) for moment in since.values()):
+            break
         time.sleep(_POLL_SECONDS)
-    return None
+    return {
+        name: moment if moment and _is_steady(moment) else None for name, moment in since.items()
+    }
+
+
+def _is_steady(moment: float) -> bool:
+    return time.time() - moment >= STEADY_WHOLE_SECONDS
+
+
+def _is_whole(store: Store) -> bool:
+    try:
+        return store.is_whole()
+    except LocalError:
+        return False

@@ -32,6 +32,10 @@ def recorded(name: str = "a-1", zone: str = "a", listed: str = LISTED) -> Mock:
     return node
 
 
+def named(name: str) -> Fault:
+    return next(fault for fault in FAULTS if fault.name == name)
+
+
 def done(node: Mock) -> list[str]:
     """What was done to it, in order; looking around is not counted."""
     return [
@@ -64,7 +68,7 @@ def site() -> tuple[Site, Three]:
     listed = LISTED + "".join(f"{n}\tpod{UID}\t{line} \n" for n, line in enumerate(servers, 99))
     zones = {"a-1": "a", "b-1": "b", "a-2": "a"}
     nodes = Three({name: recorded(name, zone, listed) for name, zone in zones.items()})
-    return Site(nodes, Pod("data", "postgres-1", UID, "a-1"), Mock()), nodes
+    return Site(nodes, Pod("data", "postgres-1", UID, "a-1")), nodes
 
 
 def test_only_the_pods_own_processes_match() -> None:
@@ -106,21 +110,8 @@ def test_a_fault_that_hits_nothing_is_an_error() -> None:
 )
 def test_each_kind_of_process_is_hit_alone(name: str, pid: int) -> None:
     where, nodes = site()
-    faults.named(name)[0].cause(where)
+    named(name).cause(where)
     assert done(nodes.node("a-1")) == [f"kill -KILL {pid}"]
-
-
-def test_a_lost_zone_is_all_its_nodes_and_no_other() -> None:
-    where, nodes = site()
-    fault = faults.named("postgres-zone")[0]
-    fault.cause(where)
-    assert fault.mend
-    fault.mend(where)
-    assert {name: done(node) for name, node in nodes.nodes.items()} == {
-        "a-1": ["kill", "start"],
-        "b-1": [],
-        "a-2": ["kill", "start"],
-    }
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name))
@@ -134,36 +125,11 @@ def test_what_a_fault_does_to_a_node_is_undone(fault: Fault) -> None:
     assert all(undone[what] in steps[place:] for place, what in enumerate(steps) if what in undone)
 
 
-def test_a_rolling_restart_touches_no_node() -> None:
-    where, nodes = site()
-    faults.named("postgres-rolling")[0].cause(where)
-    assert all(done(node) == [] for node in nodes.nodes.values())
-
-
 def test_weakened_drills_are_the_same_faults_and_may_lose() -> None:
     for weak in (fault for fault in FAULTS if fault.weakened):
-        strong = faults.named(weak.name.rpartition("-")[0])[0]
+        strong = named(weak.name.rpartition("-")[0])
         assert (weak.cause, weak.mend, weak.inside) == (strong.cause, strong.mend, strong.inside)
         assert weak.may_lose
-
-
-def test_an_unknown_drill_names_those_there_are() -> None:
-    with pytest.raises(LookupError, match="postgres-cut, "):
-        faults.named("mysql")
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ("redis-cut", ["redis-cut"]),
-        ("redis-r", ["redis-rolling"]),
-        ("all", [fault.name for fault in FAULTS]),
-    ],
-)
-def test_the_begin_of_a_name_is_all_that_begin_so_and_a_whole_name_is_one(
-    asked: str, found: list[str]
-) -> None:
-    assert [fault.name for fault in faults.named(asked)] == found
 
 
 def test_names_are_unique() -> None:

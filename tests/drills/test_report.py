@@ -9,11 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from drills import faults, report
+from drills import report
 from drills.account import Account, Attempt, account
+from drills.faults import FAULTS
 from drills.report import Run, Spread
 
-FAULT = replace(faults.named("postgres-node")[0], goal=30)
+FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
+
+FAULT = replace(FAULTS_BY_NAME["postgres-node"], goal=30)
 
 
 def bill(outage: float, stored: int | None = None) -> Account:
@@ -67,6 +70,11 @@ def test_a_run_that_never_got_redundant_is_a_broken_promise() -> None:
     ]
 
 
+def test_a_member_may_be_missing_but_not_two_of_one_system() -> None:
+    missing = [replace(run(), most_missing={"redis": each}) for each in (1, 2)]
+    assert report.verdict(FAULT, missing) == ["run 2: 2 members of redis were missing at once"]
+
+
 def test_a_run_that_contradicts_itself_is_not_trusted() -> None:
     (problem,) = report.verdict(FAULT, [run(stored=10_000)])
     assert "cannot be trusted" in problem
@@ -107,7 +115,7 @@ def test_the_plot_is_well_formed_and_shades_the_outage_of_each_run(tmp_path: Pat
 
 def test_the_summary_has_a_row_for_every_drill_ever_run(tmp_path: Path) -> None:
     report.write(tmp_path, FAULT, [run()], {})
-    report.write(tmp_path, faults.named("redis-process")[0], [run()], {})
+    report.write(tmp_path, FAULTS_BY_NAME["redis-process"], [run()], {})
     rows = (tmp_path / "summary.md").read_text().splitlines()
     assert [row.split("]")[0] for row in rows if row.startswith("| [")] == [
         "| [postgres-node",

@@ -99,7 +99,7 @@ def fault(*, inside: bool = False, weakened: bool = False, with_operator: bool =
 
 
 def test_the_load_spans_the_fault_and_its_mending(scene: Scene) -> None:
-    (done,) = run.drill(scene.stage, fault(), 1, print)
+    (done,) = run.drill(scene.stage, fault(), 1, Mock())
     assert scene.events == ["load", "kill", "start", "stop", "remove"]
     assert done.account.durability.acknowledged == 1
     assert done.redundant is not None
@@ -110,40 +110,40 @@ def test_each_repetition_is_told_as_soon_as_it_is_done(scene: Scene) -> None:
     told: list[int] = []
     scene.store.leader.side_effect = lambda: Pod("data", "p-1", "uid", "a-1")
     harmless = Fault("test", "postgres", "nothing", None, lambda _: None)
-    run.drill(scene.stage, harmless, 3, lambda runs: told.append(len(runs)))
+    run.drill(scene.stage, harmless, 3, lambda _, runs: told.append(len(runs)))
     assert told == [1, 2, 3]
 
 
 def test_the_client_is_in_another_zone(scene: Scene) -> None:
-    run.drill(scene.stage, fault(), 1, print)
+    run.drill(scene.stage, fault(), 1, Mock())
     assert scene.started_on == "b-1"
 
 
 def test_a_client_inside_is_on_the_leaders_node(scene: Scene) -> None:
-    run.drill(scene.stage, fault(inside=True), 1, print)
+    run.drill(scene.stage, fault(inside=True), 1, Mock())
     assert scene.started_on == "a-1"
 
 
 def test_the_leader_moves_to_its_operator_first(scene: Scene) -> None:
-    run.drill(scene.stage, fault(with_operator=True), 1, print)
+    run.drill(scene.stage, fault(with_operator=True), 1, Mock())
     assert scene.events[:2] == ["move", "load"]
 
 
 def test_dangerous_settings_are_taken_back(scene: Scene) -> None:
-    run.drill(scene.stage, fault(weakened=True), 1, print)
+    run.drill(scene.stage, fault(weakened=True), 1, Mock())
     assert (scene.events[0], scene.events[-1]) == ("weakened", "restored")
 
 
 def test_a_store_that_is_not_whole_is_left_alone(scene: Scene) -> None:
     scene.store.is_whole.side_effect = LocalError("nobody answers")
     with pytest.raises(LocalError, match="not whole"):
-        run.drill(scene.stage, fault(), 1, print)
+        run.drill(scene.stage, fault(), 1, Mock())
     assert scene.events == []
 
 
 def test_a_store_that_never_gets_whole_is_reported_so(scene: Scene) -> None:
     scene.store.is_whole.side_effect = lambda: "kill" not in scene.events
-    (done,) = run.drill(scene.stage, fault(), 1, print)
+    (done,) = run.drill(scene.stage, fault(), 1, Mock())
     assert done.redundant is None
 
 

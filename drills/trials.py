@@ -1,0 +1,315 @@
+"""Trials: what strikes all data systems at once, while a client loads each of them.
+
+A zone is lost, every node is drained in turn, everything is restarted. Each store has its own
+account and its own report, named `<trial>-<store>`; beside it, of every data system, how many of
+its members were missing at the same moment: more than one would be a broken promise.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from drills import client, run
+from drills.account import account
+from drills.client import Client, Place
+from drills.faults import Node, Nodes
+from drills.kube import Kube, is_ready
+from drills.report import Run
+from drills.run import (
+    AFTER_FAILOVER_SECONDS,
+    FAILOVER_SECONDS,
+    LOAD,
+    WARM_UP_SECONDS,
+    Recorder,
+)
+from drills.stores import Store
+from local.api import RefusedError
+from local.errors import LocalError
+
+DRAIN_SECONDS = 300.0
+"""For one node: a primary is switched over first, and budgets let one member go at a time."""
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a trial takes place."""
+
+    kube: Kube
+    nodes: Nodes
+    stores: Mapping[str, Store]
+    places: Mapping[str, Place]
+    """Of each store: where its client runs."""
+    namespace: str
+    """Of the data systems."""
+    say: Callable[[str], None]
+
+    def zone(self, number: int) -> str:
+        """One zone after the other, as repetitions go by."""
+        zones = sorted({self.nodes.node(name).zone for name in self.nodes.names()})
+        return zones[number % len(zones)]
+
+    def inside(self, zone: str) -> list[Node]:
+        """Its nodes."""
+        nodes = (self.nodes.node(name) for name in sorted(self.nodes.names()))
+        return [node for node in nodes if node.zone == zone]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the table below."""
+
+    name: str
+    text: str
+    goals: Mapping[str, float]
+    """Of each store: seconds without writes, at most."""
+    strike: Callable[[Scene, str], None]
+    """Do it, and undo it; the zone is whose turn it is."""
+    may_lose: frozenset[str] = frozenset()
+    """Stores that promise no more than few losses."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is reported of one store in a trial."""
+
+    name: str
+    store: str
+    text: str
+    goal: float | None
+    may_lose: bool
+
+
+def rows(trial: Trial) -> dict[str, Row]:
+    """The reports of a trial, by store."""
+    return {
+        store: Row(f"{trial.name}-{store}", store, trial.text, goal, store in trial.may_lose)
+        for store, goal in trial.goals.items()
+    }
+
+
+@dataclass
+class Census:
+    """Watches how many members of each data system are Ready."""
+
+    kube: Kube
+    namespace: str
+    whole: Counter[str] = field(default_factory=Counter)
+    most_missing: Counter[str] = field(default_factory=Counter)
+
+    def look(self) -> None:
+        """Count once; what is there when it first looks is what each system has."""
+        pods = self.kube.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
+        ready = Counter(
+            name for pod in pods if is_ready(pod) and (name := system_of(pod)) is not None
+        )
+        if not self.whole:
+            self.whole.update(ready)
+        for name, members in self.whole.items():
+            self.most_missing[name] = max(self.most_missing[name], members - ready[name])
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count all the while, beside what else is done."""
+        self.look()
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_POLL_SECONDS):
+                try:
+                    self.look()
+                except LocalError:
+                    continue  # the API server is busy: the next look comes soon
+
+        watcher = threading.Thread(target=watch, name="census", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+_MEMBERS_OF = ("StatefulSet", "Cluster")
+"""Kinds whose Pods are members of a data system. Others there are helpers, which stand alone."""
+
+
+def system_of(pod: Mapping[str, Any]) -> str | None:
+    """The set of servers that a Pod is a member of."""
+    for owner in pod["metadata"].get("ownerReferences", ()):
+        if owner["kind"] in _MEMBERS_OF and "cnpg.io/jobRole" not in pod["metadata"]["labels"]:
+            return str(owner["name"])
+    return None
+
+
+def lose_zone(scene: Scene, zone: str) -> None:
+    """Kill every node of a zone; power on once all stores are led from elsewhere."""
+    lost = scene.inside(zone)
+    with ExitStack() as mending:
+        for node in lost:
+            mending.callback(node.start)
+            node.kill()
+        names = {node.name for node in lost}
+        run.await_that(lambda: _all_led_outside(scene, names), FAILOVER_SECONDS)
+        time.sleep(AFTER_FAILOVER_SECONDS)
+
+
+def _all_led_outside(scene: Scene, names: set[str]) -> bool:
+    return all(store.leader().node not in names for store in scene.stores.values())
+
+
+def drain_nodes(scene: Scene, _: str) -> None:
+    """Empty one node after the other, each only once all stores are whole again."""
+    for name in sorted(scene.nodes.names()):
+        scene.say(f"draining {name}")
+        path = f"/api/v1/nodes/{name}"
+        scene.kube.api.merge(path, {"spec": {"unschedulable": True}})
+        try:
+            evict_all(scene.kube, name)
+        finally:
+            scene.kube.api.merge(path, {"spec": {"unschedulable": None}})
+        missing = [
+            store
+            for store, since in run.whole_each(scene.stores, run.WHOLE_SECONDS).items()
+            if since is None
+        ]
+        if missing:
+            raise LocalError(f"not whole after draining {name}: {', '.join(missing)}")
+
+
+def evict_all(kube: Kube, node: str, limit: float = DRAIN_SECONDS) -> None:
+    """Evict a node's Pods as `kubectl drain` does: budgets may say "not yet", and are asked again.
+
+    Pods that nobody would make anew stay: those of a drill itself.
+
+    Raises:
+        LocalError: if a Pod was not gone in time, naming it.
+    """
+    deadline = time.monotonic() + limit
+    while waiting := _evictable(kube, node):
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{ns}/{name}" for ns, name in waiting)
+            raise LocalError(f"{node} was not drained within {limit:.0f} s: {names}")
+        for namespace, name in waiting:
+            _evict(kube, namespace, name)
+        time.sleep(_POLL_SECONDS)
+
+
+def _evictable(kube: Kube, node: str) -> list[tuple[str, str]]:
+    pods = kube.api.items(f"/api/v1/pods?fieldSelector=spec.nodeName={node}")
+    return [
+        (pod["metadata"]["namespace"], pod["metadata"]["name"])
+        for pod in pods
+        if pod["metadata"].get("ownerReferences")
+        and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+    ]
+
+
+def _evict(kube: Kube, namespace: str, name: str) -> None:
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+    }
+    try:
+        kube.api.create(f"/api/v1/namespaces/{namespace}/pods/{name}/eviction", eviction)
+    except RefusedError as error:
+        if error.status not in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.NOT_FOUND}:
+            raise
+
+
+def restart_all(scene: Scene, _: str) -> None:
+    """Ask every store at once for a rolling restart."""
+    for store in scene.stores.values():
+        store.restart()
+
+
+TRIALS = (
+    Trial(
+        "zone",
+        "every node of a zone killed, one zone after the other",
+        {"postgres": 30, "redis": 6, "kafka": 15},
+        lose_zone,
+        frozenset({"redis"}),
+    ),
+    Trial(
+        "drain",
+        "every node drained, one after the other",
+        {"postgres": 10, "redis": 6, "kafka": 8},
+        drain_nodes,
+    ),
+    Trial(
+        "rolling",
+        "rolling restart of every server of every store at once",
+        {"postgres": 10, "redis": 6, "kafka": 8},
+        restart_all,
+    ),
+)
+"""Every trial."""
+
+
+def hold(scene: Scene, trial: Trial, times: int, record: Recorder) -> dict[str, list[Run]]:
+    """Repeat a trial; each repetition starts from stores that are whole.
+
+    Args:
+        scene: where it takes place.
+        trial: what is done.
+        times: how often.
+        record: told after each.
+
+    Raises:
+        LocalError: if a store is not whole within `WHOLE_SECONDS` before a repetition.
+    """
+    runs: dict[str, list[Run]] = {store: [] for store in scene.stores}
+    for number in range(times):
+        for store, since in run.whole_each(scene.stores, run.WHOLE_SECONDS).items():
+            if since is None:
+                raise LocalError(f"{trial.name} {number + 1}: {store} is not whole: nothing done")
+        for store, done in _repetition(scene, trial, scene.zone(number)).items():
+            runs[store].append(done)
+            record(store, runs[store])
+            lost, outage = len(done.account.durability.lost), done.account.writes.outage
+            scene.say(
+                f"{trial.name}-{store} {number + 1} of {times}: {lost} lost, "
+                f"without writes {outage} s"
+            )
+    return runs
+
+
+def _repetition(scene: Scene, trial: Trial, zone: str) -> dict[str, Run]:
+    elsewhere = next(
+        name for name in sorted(scene.nodes.names()) if scene.nodes.node(name).zone != zone
+    )
+    census = Census(scene.kube, scene.namespace)
+    with _loads(scene, elsewhere) as loads, census.watching():
+        time.sleep(WARM_UP_SECONDS)
+        moment = time.time()
+        trial.strike(scene, zone)
+        whole = run.whole_each(scene.stores, run.WHOLE_SECONDS)
+        done = {}
+        for store, load in loads.items():
+            load.stop()
+            bill = account(load.attempts(), load.stored(), moment)
+            since = whole[store]
+            done[store] = Run(bill, since and since - moment, dict(census.most_missing))
+    return done
+
+
+@contextmanager
+def _loads(scene: Scene, node: str) -> Iterator[dict[str, Client]]:
+    """A client of each store, all on one node; removed in the end, whatever happens."""
+    with ExitStack() as removing:
+        loads = {}
+        for name, store in scene.stores.items():
+            load = client.start(scene.kube, scene.places[name], node, store, LOAD)
+            removing.callback(load.remove)
+            loads[name] = load
+        yield loads

@@ -1,0 +1,256 @@
+"""Trials of all stores at once: who is struck, what is undone, who is counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from drills import client, run, trials
+from drills.account import Attempt
+from drills.client import Place
+from drills.faults import Node, Pod
+from drills.kube import Kube
+from drills.report import Run
+from drills.stores import Store
+from drills.trials import TRIALS, Census, Scene, Trial, rows
+from local.api import RefusedError
+from local.errors import LocalError
+
+NODES = {"a-1": "a", "b-1": "b", "a-2": "a"}
+READY = [{"type": "Ready", "status": "True"}]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"STEADY_WHOLE_SECONDS": 0, "_POLL_SECONDS": 0.01}.items():
+        monkeypatch.setattr(run, name, seconds)
+    for name, seconds in {
+        "WARM_UP_SECONDS": 0,
+        "FAILOVER_SECONDS": 1,
+        "AFTER_FAILOVER_SECONDS": 0,
+        "_POLL_SECONDS": 0.01,
+    }.items():
+        monkeypatch.setattr(trials, name, seconds)
+
+
+def member(name: str, owner: str = "redis", kind: str = "StatefulSet") -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "data",
+            "labels": {},
+            "ownerReferences": [{"kind": kind, "name": owner}],
+        },
+        "status": {"conditions": READY, "phase": "Running"},
+    }
+
+
+class Api:
+    """Pods that can be listed and evicted, once a budget allows it."""
+
+    def __init__(self, *pods: dict[str, Any], refusals: int = 0) -> None:
+        self.pods, self.refusals = list(pods), refusals
+        self.merged: list[tuple[str, Any]] = []
+
+    def items(self, _: str) -> list[dict[str, Any]]:
+        """The Pods."""
+        return self.pods
+
+    def create(self, path: str, body: dict[str, Any]) -> bool:
+        """Evict a Pod."""
+        assert path.endswith("/eviction")
+        if self.refusals:
+            self.refusals -= 1
+            raise RefusedError("a budget does not allow it", 429)
+        self.pods = [p for p in self.pods if p["metadata"]["name"] != body["metadata"]["name"]]
+        return True
+
+    def merge(self, path: str, body: Any) -> None:
+        """Change a node."""
+        self.merged.append((path, body))
+
+
+def kube(api: Api) -> Kube:
+    return Mock(spec=Kube, api=api)
+
+
+class Play:
+    """Nodes that write down what is done to them, and stores that are led from elsewhere then."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        nodes = Mock()
+        nodes.names.return_value = list(NODES)
+        nodes.node.side_effect = self._node
+        self.stores = {name: self._store() for name in ("postgres", "redis")}
+        places = {name: Place("core", "x", "i") for name in self.stores}
+        self.api = Api(member("redis-0"))
+        self.scene = Scene(kube(self.api), nodes, self.stores, places, "data", lambda _: None)
+
+    def _node(self, name: str) -> Mock:
+        node = Mock(spec=Node, zone=NODES[name])
+        node.name = name
+        node.kill.side_effect = lambda: self.events.append(f"kill {name}")
+        node.start.side_effect = lambda: self.events.append(f"start {name}")
+        return node
+
+    def _store(self) -> Mock:
+        store = Mock(spec=Store)
+        store.leader.side_effect = lambda: Pod("data", "p", "uid", "b-1" if self.events else "a-1")
+        store.is_whole.return_value = True
+        return store
+
+
+@pytest.fixture
+def play() -> Play:
+    return Play()
+
+
+def test_a_lost_zone_is_all_its_nodes_and_no_other(play: Play) -> None:
+    trials.lose_zone(play.scene, "a")
+    assert sorted(play.events[:2]) == ["kill a-1", "kill a-2"]
+    assert sorted(play.events[2:]) == ["start a-1", "start a-2"]
+
+
+def test_a_lost_zone_comes_back_whatever_happens(play: Play) -> None:
+    play.stores["redis"].leader.side_effect = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        trials.lose_zone(play.scene, "a")
+    assert sorted(play.events[2:]) == ["start a-1", "start a-2"]
+
+
+def test_zones_take_turns(play: Play) -> None:
+    assert [play.scene.zone(number) for number in range(3)] == ["a", "b", "a"]
+
+
+def test_every_node_is_drained_and_takes_pods_again(play: Play) -> None:
+    trials.drain_nodes(play.scene, "a")
+    assert [(path.rpartition("/")[2], body["spec"]) for path, body in play.api.merged] == [
+        (node, {"unschedulable": state}) for node in sorted(NODES) for state in (True, None)
+    ]
+
+
+def test_a_drain_stops_where_a_store_does_not_get_whole(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "WHOLE_SECONDS", 0.1)
+    play.stores["redis"].is_whole.return_value = False
+    with pytest.raises(LocalError, match="not whole after draining a-1: redis"):
+        trials.drain_nodes(play.scene, "a")
+    assert play.api.merged[-1] == ("/api/v1/nodes/a-1", {"spec": {"unschedulable": None}})
+
+
+def test_an_eviction_that_a_budget_refuses_is_asked_for_again() -> None:
+    api = Api(member("redis-0"), refusals=2)
+    trials.evict_all(kube(api), "a-1")
+    assert (api.pods, api.refusals) == ([], 0)
+
+
+def test_a_pod_that_never_goes_is_named() -> None:
+    with pytest.raises(LocalError, match=r"a-1 was not drained within 0 s: data/redis-0"):
+        trials.evict_all(kube(Api(member("redis-0"), refusals=10**6)), "a-1", 0.05)
+
+
+def test_what_nobody_would_make_anew_is_not_evicted() -> None:
+    bare = member("drill-client-redis")
+    del bare["metadata"]["ownerReferences"]
+    api = Api(bare)
+    trials.evict_all(kube(api), "a-1")
+    assert api.pods == [bare]
+
+
+def test_a_census_tells_how_many_members_were_missing_at_once() -> None:
+    api = Api(
+        *(member(f"redis-{n}") for n in range(3)), member("postgres-1", "postgres", "Cluster")
+    )
+    census = Census(kube(api), "data")
+    census.look()
+    api.pods = [member("redis-0"), member("postgres-1", "postgres", "Cluster")]
+    census.look()
+    api.pods = [member(f"redis-{n}") for n in range(3)]
+    census.look()
+    assert dict(census.most_missing) == {"redis": 2, "postgres": 1}
+
+
+def test_helpers_are_no_members() -> None:
+    assert trials.system_of(member("pooler-x", "postgres-pooler-7d", "ReplicaSet")) is None
+
+
+def test_each_store_has_a_report_of_its_own() -> None:
+    zone = next(trial for trial in TRIALS if trial.name == "zone")
+    named = rows(zone)
+    assert {row.name for row in named.values()} == {"zone-postgres", "zone-redis", "zone-kafka"}
+    assert (named["postgres"].may_lose, named["redis"].may_lose) == (False, True)
+
+
+class Held:
+    """A trial that is held with load clients that note when they begin and end."""
+
+    def __init__(self, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.play = play
+        monkeypatch.setattr(client, "start", self._start)
+        self.trial = Trial("test", "", {"postgres": 1, "redis": 1}, self._strike)
+        self.told: list[tuple[str, int]] = []
+
+    def _strike(self, _: Scene, zone: str) -> None:
+        self.play.events.append(f"strike {zone}")
+
+    def _start(self, *arguments: Any) -> Mock:
+        node = arguments[2]
+        self.play.events.append(f"load on {node}")
+        load = Mock()
+        now = time.time()
+        load.attempts.return_value = [Attempt(now, now, "w", 0, 0, "ok", "-")]
+        load.stored.return_value = [(0, 0)]
+        load.remove.side_effect = lambda: self.play.events.append("remove")
+        return load
+
+    def record(self, store: str, runs: Sequence[Run]) -> None:
+        """Note what was told."""
+        self.told.append((store, len(runs)))
+
+    def hold(self, times: int = 1) -> dict[str, list[Run]]:
+        """Hold it."""
+        return trials.hold(self.play.scene, self.trial, times, self.record)
+
+
+@pytest.fixture
+def held(play: Play, monkeypatch: pytest.MonkeyPatch) -> Held:
+    return Held(play, monkeypatch)
+
+
+def test_all_stores_are_loaded_from_outside_the_zone_while_it_is_struck(held: Held) -> None:
+    done = held.hold()
+    assert held.play.events == ["load on b-1"] * 2 + ["strike a"] + ["remove"] * 2
+    assert {name: len(runs) for name, runs in done.items()} == {"postgres": 1, "redis": 1}
+    assert done["redis"][0].account.durability.acknowledged == 1
+
+
+def test_each_repetition_of_each_store_is_told_as_soon_as_it_is_done(held: Held) -> None:
+    held.hold(2)
+    assert held.told == [("postgres", 1), ("redis", 1), ("postgres", 2), ("redis", 2)]
+
+
+def test_clients_are_removed_whatever_happens(held: Held) -> None:
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    held.trial = replace(held.trial, strike=fails)
+    with pytest.raises(KeyboardInterrupt):
+        held.hold()
+    assert held.play.events[-2:] == ["remove", "remove"]
+
+
+def test_a_store_that_is_not_whole_stops_a_trial_before_it_begins(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "WHOLE_SECONDS", 0.1)
+    held.play.stores["postgres"].is_whole.side_effect = LocalError("nobody answers")
+    with pytest.raises(LocalError, match="postgres is not whole"):
+        held.hold()
+    assert held.play.events == []

@@ -143,22 +143,28 @@ CPU_BURST = 4
 """CPU limit over request. A start or a failover needs a burst; without any limit, one busy loop
 takes every idle core of its node and hides that requests are too small."""
 
+CPU_LEAST_BURST = 1000
+"""Millicores that every container may burst to, however little it requests. What is held to less
+is slow just when it must be quick: at its start, in a probe, in a promotion that asks the archive.
+"""
+
 
 def container_resources(cpu_request: str, memory: str, ephemeral: str = EPHEMERAL) -> Object:
     """Requests and limits of one container.
 
     Memory and ephemeral storage cannot be taken back from a running process, so their limit is
     their request: a Pod is never evicted because its neighbours grew. CPU can be taken back, so
-    it may burst to `CPU_BURST` times its request.
+    it may burst to `CPU_BURST` times its request, and in any case to a whole core.
     """
     request = millicores(cpu_request)
+    limit = max(request * CPU_BURST, CPU_LEAST_BURST)
     fixed = {
         "memory": size(size_in_bytes(memory)),
         "ephemeral-storage": size(size_in_bytes(ephemeral)),
     }
     return {
         "requests": {"cpu": cpu(request), **fixed},
-        "limits": {"cpu": cpu(request * CPU_BURST), **fixed},
+        "limits": {"cpu": cpu(limit), **fixed},
     }
 
 

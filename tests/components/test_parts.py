@@ -42,9 +42,10 @@ def test_ephemeral_storage_limit_is_its_request() -> None:
     assert limits["ephemeral-storage"] == requests["ephemeral-storage"] == "2Gi"
 
 
-def test_cpu_may_burst_within_a_limit() -> None:
-    resources = parts.container_resources("250m", "1Gi")
-    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == ("250m", "1")
+@pytest.mark.parametrize(("requested", "limit"), [("500m", "2"), ("250m", "1"), ("50m", "1")])
+def test_cpu_may_burst_within_a_limit_to_a_whole_core_at_least(requested: str, limit: str) -> None:
+    resources = parts.container_resources(requested, "1Gi")
+    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == (requested, limit)
 
 
 def test_labels_contain_the_selector() -> None:

@@ -84,8 +84,11 @@ class Cluster:
 
     def running(self) -> dict[str, int | None]:
         """The pid of each process of control plane and nodes, None where it does not run."""
-        nodes = real.running(self.folder) or {"kwok": self.part("kwok").pid()}
-        return {name: self.part(name).pid() for name in _PARTS} | dict(nodes)
+        parts = [*_PARTS]
+        nodes = real.running(self.folder)
+        if not nodes or (self.folder / "kwok.yaml").exists():
+            parts.append("kwok")
+        return {name: self.part(name).pid() for name in parts} | nodes
 
     def _ports(self) -> dict[str, int]:
         ports: dict[str, int] = json.loads((self.folder / "ports.json").read_text())
@@ -93,11 +96,15 @@ class Cluster:
 
 
 def simulated(
-    cluster: Cluster, topology: Topology, tools: Mapping[str, Path], stages: Sequence[Path]
+    cluster: Cluster,
+    topology: Topology,
+    tools: Mapping[str, Path],
+    stages: Sequence[Path],
+    crowd: int | None = None,
 ) -> SimulatedNodes:
-    """The simulated nodes of a cluster."""
+    """The simulated nodes of a cluster: all that it has, or a crowd beside real ones."""
     kubeconfig = cluster.folder / "kwok.kubeconfig"
-    return SimulatedNodes(cluster.folder, topology, tools["kwok"], kubeconfig, stages)
+    return SimulatedNodes(cluster.folder, topology, tools["kwok"], kubeconfig, stages, crowd)
 
 
 def ensure(

@@ -6,7 +6,7 @@
     <root>/<stack>/logs      what the engine printed
 
 A world has real nodes where this machine can run them, else simulated ones; `NODES` chooses, and a
-world keeps its kind for life.
+world keeps its kind for life. `CROWD` lets so many simulated nodes a zone join real ones.
 
 Only one run at a time works on a world; it holds the world's lock.
 """
@@ -30,6 +30,7 @@ from local.errors import LocalError
 from local.images import build as images
 from local.images.definition import definitions as image_definitions
 from local.nodes import Topology, host, real, store
+from local.nodes.joined import JoinedNodes
 from local.nodes.real import RealNodes, Software
 from local.toolchain import build
 from local.toolchain.build import Say
@@ -41,6 +42,8 @@ from stacks.systems import DataSystem
 PROJECT = Path(__file__).parent.parent
 
 REAL, SIMULATED = "real", "simulated"
+MOST_CROWD = 1000
+"""Simulated nodes in each zone that may join real ones."""
 
 OPERATED = (DataSystem.POSTGRES, DataSystem.KAFKA)
 """Data systems whose operators run on real nodes here, and report them as ready."""
@@ -131,7 +134,7 @@ class World:
         Raises:
             LocalError: if the kind of nodes that is asked for cannot be had.
         """
-        kind = self._choose_kind(say)
+        kind, crowd = self._choose_kind(say), crowd_size()
         self._kind_file.write_text(kind)
         programs = build.ensure(cluster.PLANE_TOOLS, say)
         definitions = definition_files(say, every=os.environ.get("CRDS") == "all")
@@ -144,7 +147,7 @@ class World:
             # Nobody operates here; what needs no operator is as ready as simulated Pods can be.
             config: dict[str, object] = {f"{NAMESPACE}:wait_for": [DataSystem.NEO4J.value]}
         else:
-            replaced = self._start_real(topology, wanted, programs, definitions, say)
+            replaced = self._start_real(topology, crowd, wanted, programs, definitions, say)
             config = {
                 f"{NAMESPACE}:images": replaced,
                 f"{NAMESPACE}:wait_for": _awaited(wanted, replaced),
@@ -177,6 +180,7 @@ class World:
     def _start_real(
         self,
         topology: Topology,
+        crowd: int,
         wanted: Settings,
         programs: Mapping[str, Path],
         definitions: Sequence[Path],
@@ -189,13 +193,16 @@ class World:
         pause = built["pause"].reference
         unpacked = store.ensure(list(built.values()), root, tools, pause, say)
         cluster.prepare(self.cluster)
-        nodes = RealNodes(
-            self.cluster.folder,
-            topology,
-            self.cluster.pki,
-            Software(tools, root, unpacked, pause),
-            self.cluster.port,
-            aws.port_file(self.aws),
+        nodes = JoinedNodes(
+            RealNodes(
+                self.cluster.folder,
+                topology,
+                self.cluster.pki,
+                Software(tools, root, unpacked, pause),
+                self.cluster.port,
+                aws.port_file(self.aws),
+            ),
+            cluster.simulated(self.cluster, topology, programs, build.stage_files(say), crowd),
         )
         cluster.ensure(self.cluster, nodes, programs, definitions)
         store.deliver(real.members(self.cluster.folder), list(built.values()), say)
@@ -245,6 +252,21 @@ class World:
             path.touch(mode=0o600)
             path.write_text(secrets.token_urlsafe(32))
         return path.read_text()
+
+
+def crowd_size() -> int:
+    """How many simulated nodes `CROWD` asks to join the real ones of each zone.
+
+    Raises:
+        LocalError: if it is no number of nodes.
+    """
+    asked = os.environ.get("CROWD") or "0"
+    if not (asked.isdecimal() and int(asked) <= MOST_CROWD):
+        raise LocalError(
+            f"CROWD is {asked!r}; it should be how many simulated nodes join the real ones of each "
+            f"zone: 0 to {MOST_CROWD}"
+        )
+    return int(asked)
 
 
 def _awaited(wanted: Settings, replaced: Mapping[str, str]) -> list[str]:

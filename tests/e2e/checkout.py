@@ -30,6 +30,8 @@ class Checkout:
     folder: Path
     nodes: str = "simulated"
     """Real ones cost minutes and a quiet machine: only tests of what runs on them have these."""
+    crowd: int = 0
+    """Simulated nodes of each zone that join real ones."""
 
     @classmethod
     def of_this_project(cls, folder: Path) -> Checkout:
@@ -99,6 +101,7 @@ class Checkout:
         return {
             **os.environ,
             "NODES": self.nodes,
+            "CROWD": str(self.crowd),
             "WORLD": str(self.worlds),
             "BUILD": str(self.results),
             "PYTHONPATH": str(self.source),

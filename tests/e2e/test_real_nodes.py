@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,16 @@ def test_logs_show_every_pod_of_a_service(checkout: Checkout, up: str) -> None:
 def test_a_second_up_changes_nothing_but_gives_a_node_the_image_that_it_lacks(
     checkout: Checkout, up: str
 ) -> None:
+    """And a crowd of simulated nodes joins, which takes no Pod from the real ones."""
     node = nodes(checkout)[0]
     images = ["ctr", "--namespace", "k8s.io", "images"]
     missing = next(i for i in node.run([*images, "list", "-q"]).split() if "metrics-server" in i)
     node.run([*images, "remove", missing])
-    again = checkout.run("up", "dev")
+    again = replace(checkout, crowd=20).run("up", "dev")
     assert again.returncode == 0, again.stdout + again.stderr
     report = checkout.result("up-dev.json")
+    assert report["nodes"] == {"real": 3, "simulated": 60}
+    assert not any("crowd" in node for each in report["workloads"] for node in each["nodes"])
     assert report["changes"]["same"] == report["resources"] > 100
     assert missing in node.run([*images, "list", "-q"])
 
@@ -186,6 +190,7 @@ def test_a_node_that_was_killed_comes_back(checkout: Checkout, up: str) -> None:
     assert [pid for pid, start in own.items() if started_at(pid) == start] == []
     again = checkout.run("up", "dev")
     assert again.returncode == 0, again.stdout + again.stderr
+    assert checkout.result("up-dev.json")["nodes"] == {"real": 3, "simulated": 0}
     with checkout.api("dev") as api:
         until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
 

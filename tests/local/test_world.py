@@ -8,7 +8,7 @@ import pytest
 
 from local.errors import LocalError
 from local.nodes import host
-from local.world import REAL, SIMULATED, World, _awaited
+from local.world import REAL, SIMULATED, World, _awaited, crowd_size
 from stacks import loader
 
 pytestmark = pytest.mark.unit
@@ -80,3 +80,22 @@ def test_a_world_of_one_kind_heeds_no_switch(
 @pytest.mark.parametrize(("stack", "awaited"), [("prod", True), ("dr", False)])
 def test_a_standby_has_no_other_region_here_to_begin_with(stack: str, awaited: bool) -> None:
     assert ("postgres" in _awaited(loader.from_file(stack), {})) is awaited
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, 0), ("", 0), ("20", 20)])
+def test_a_crowd_is_as_large_as_asked(
+    asked: str | None, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CROWD", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("CROWD", asked)
+    assert crowd_size() == size
+
+
+@pytest.mark.parametrize("asked", ["many", "-1", "1001"])
+def test_a_crowd_that_is_no_number_of_nodes_is_an_error(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROWD", asked)
+    with pytest.raises(LocalError, match=f"CROWD is '{asked}'; it should be how many"):
+        crowd_size()

@@ -147,7 +147,7 @@ class World:
             # Nobody operates here; what needs no operator is as ready as simulated Pods can be.
             config: dict[str, object] = {f"{NAMESPACE}:wait_for": [DataSystem.NEO4J.value]}
         else:
-            replaced = self._start_real(topology, crowd, wanted, programs, definitions, say)
+            replaced = self._start_real(topology, crowd, wanted, programs, definitions, say=say)
             config = {
                 f"{NAMESPACE}:images": replaced,
                 f"{NAMESPACE}:wait_for": _awaited(wanted, replaced),
@@ -184,6 +184,7 @@ class World:
         wanted: Settings,
         programs: Mapping[str, Path],
         definitions: Sequence[Path],
+        *,
         say: Say,
     ) -> dict[str, str]:
         """Start real nodes with their images and add-ons; return the images that replace others."""

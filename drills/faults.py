@@ -35,6 +35,12 @@ class Node(Protocol):
     def heal(self) -> None:
         """Undo `cut`."""
 
+    def fill_disk(self) -> None:
+        """Leave no room on the disk of its volumes."""
+
+    def empty_disk(self) -> None:
+        """Undo `fill_disk`."""
+
     def run(self, command: Sequence[str]) -> str:
         """Run a command as root in its namespaces; return what it printed."""
 
@@ -180,6 +186,14 @@ def _heal_node(site: Site) -> None:
     site.node.heal()
 
 
+def _fill_disk(site: Site) -> None:
+    site.node.fill_disk()
+
+
+def _empty_disk(site: Site) -> None:
+    site.node.empty_disk()
+
+
 _POSTGRES_PROCESS = Fault(
     "postgres-process",
     "postgres",
@@ -280,6 +294,36 @@ _KAFKA_CUT = Fault(
 )
 
 
+_POSTGRES_DISK = Fault(
+    "postgres-disk",
+    "postgres",
+    "the disk of the primary's node full",
+    None,
+    _fill_disk,
+    _empty_disk,
+)
+
+
+_REDIS_DISK = Fault(
+    "redis-disk",
+    "redis",
+    "the disk of the master's node full",
+    None,
+    _fill_disk,
+    _empty_disk,
+)
+
+
+_KAFKA_DISK = Fault(
+    "kafka-disk",
+    "kafka",
+    "the disk of the leading broker's node full",
+    None,
+    _fill_disk,
+    _empty_disk,
+)
+
+
 def _weakened(fault: Fault, suffix: str, text: str) -> Fault:
     """The same fault where the store runs with dangerous settings."""
     return replace(
@@ -301,13 +345,16 @@ FAULTS = (
     _POSTGRES_NODE,
     _POSTGRES_OPERATOR,
     _POSTGRES_CUT,
+    _POSTGRES_DISK,
     _POSTGRES_CUT_INSIDE,
     _REDIS_PROCESS,
     _REDIS_CUT,
+    _REDIS_DISK,
     _REDIS_CUT_INSIDE,
     _KAFKA_PROCESS,
     _KAFKA_NODE,
     _KAFKA_CUT,
+    _KAFKA_DISK,
     _weakened(_POSTGRES_CONTAINER, *_ASYNCHRONOUS),
     _weakened(_POSTGRES_NODE, *_ASYNCHRONOUS),
     _weakened(_POSTGRES_CUT_INSIDE, *_ASYNCHRONOUS),

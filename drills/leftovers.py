@@ -18,6 +18,8 @@ class Host:
     """Command lines that name the cluster's folder."""
     mounts: frozenset[str]
     """Mounts that name it."""
+    disks: frozenset[str]
+    """Loop devices that hold a file in it."""
     groups: frozenset[str]
     """Control groups of the watched cluster."""
     links: frozenset[str]
@@ -35,11 +37,23 @@ def look(cluster: Path) -> Host:
     return Host(
         processes=frozenset(line for line in _command_lines() if text in line),
         mounts=frozenset(line for line in mounts if text in line),
+        disks=frozenset(file for file in _looped() if text in file),
         groups=frozenset(str(path) for level in ("", "*/") for path in ROOT.glob(level + group)),
         links=frozenset(_ip("-o", "link", "show")),
         routes=frozenset(_ip("route", "show", "table", "all")),
         namespaces=frozenset(_ip("netns", "list")),
     )
+
+
+def _looped() -> list[str]:
+    """The files behind loop devices."""
+    files = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            files.append(path.read_text().strip())
+        except OSError:
+            continue  # it was freed just now
+    return files
 
 
 def _command_lines() -> list[str]:

@@ -194,6 +194,8 @@ class World:
         pause = built["pause"].reference
         unpacked = store.ensure(list(built.values()), root, tools, pause, say)
         cluster.prepare(self.cluster)
+        if diskless := host.lacks_disks(self.folder):
+            say(f"disks of nodes cannot be filled: this machine lacks {'; '.join(diskless)}")
         nodes = JoinedNodes(
             RealNodes(
                 self.cluster.folder,
@@ -202,6 +204,7 @@ class World:
                 Software(tools, root, unpacked, pause),
                 self.cluster.port,
                 aws.port_file(self.aws),
+                disks=not diskless,
             ),
             cluster.simulated(self.cluster, topology, programs, build.stage_files(say), crowd),
         )

@@ -19,6 +19,9 @@ _TRIAL = """set -e
 mkdir "$0/lower" "$0/upper" "$0/work" "$0/merged"
 {command}
 """
+_DISK = (
+    'truncate -s 16M "$0/disk"; mkfs.ext4 -q "$0/disk"; mount -o loop,discard "$0/disk" "$0/merged"'
+)
 _TRIALS = {
     "links between network namespaces (veth, bridge)": (
         "ip link add left type veth peer name right; ip link add lan type bridge"
@@ -48,6 +51,17 @@ def lacks(folder: Path) -> list[str]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         missing += [what for what, command in _TRIALS.items() if not _works(command, folder)]
     return missing
+
+
+def lacks_disks(folder: Path) -> list[str]:
+    """What keeps each node from having a disk of its own for its volumes; empty if it can.
+
+    Args:
+        folder: as for `lacks`; it is there already.
+    """
+    if shutil.which("mkfs.ext4") is None:
+        return ["the command mkfs.ext4"]
+    return [] if _works(_DISK, folder) else ["loop devices with ext4"]
 
 
 def _works(command: str, folder: Path) -> bool:

@@ -7,6 +7,7 @@
 #   TOOLS          programs to put on PATH
 #   CORES          that the node says it has
 #   CGROUPS        files that take the pid of a process of the node
+#   DISK           a file that holds the file system of its volumes; empty: they are on FOLDER's
 #   STORE          instead of being a node: import ARCHIVES into this containerd folder, make
 #                  FOLDER/done, and end
 set -eu
@@ -60,6 +61,8 @@ cd "$root"
 pivot_root . .old
 umount -l /.old
 mount --make-rshared /
+# A loop device that is freed with its last mount: it ends with the node, however that ends.
+[ -z "${DISK:-}" ] || mount -o loop,noatime,discard "$DISK" "$FOLDER/volumes"
 echo "$NAME" >/proc/sys/kernel/hostname
 export PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root
 

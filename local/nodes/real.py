@@ -38,6 +38,9 @@ CONTROLLERS = {"volumes": "local.volumes", "walls": "local.walls", "strimzi": "l
 """What a cloud's control plane does for its nodes: disks, and the walls between Pods; and a
 stand-in for an operator whose image cannot be had."""
 
+DISK_GIB = 32
+"""Of each node, for its volumes. The file is sparse: it takes the space of what is written."""
+
 _INIT = Path(__file__).parent / "init.sh"
 _PROJECT = Path(__file__).parent.parent.parent
 _NODES = "nodes"
@@ -69,6 +72,25 @@ class Node:
     def folder(self) -> Path:
         """Holds all it keeps: images, volumes, logs, keys."""
         return self.cluster / _NODES / self.name
+
+    @property
+    def volumes(self) -> Path:
+        """The folder of its volumes, as this machine reaches it.
+
+        Raises:
+            LocalError: if they are on a disk of its own, and the node is down.
+        """
+        own = self.folder / "volumes"
+        if not self._disk.exists():
+            return own
+        inside = Path(f"/proc/{self.init_pid}/root{own}")
+        if self.init_pid is None or not (inside / _MOUNTED).is_dir():
+            raise LocalError(f"node {self.name} is down, and the disk with its volumes with it")
+        return inside
+
+    @property
+    def _disk(self) -> Path:
+        return self.folder / "disk"
 
     @property
     def process(self) -> Process:
@@ -144,6 +166,21 @@ class Node:
         """Cap the memory of the whole node, in bytes; None lifts the cap."""
         self.cgroup.limit_memory(size)
 
+    def fill_disk(self, leave: int = 0) -> None:
+        """Leave only so many bytes on the disk of its volumes.
+
+        Raises:
+            LocalError: if it has no disk of its own, or is down.
+        """
+        if not self._disk.exists():
+            raise LocalError(f"node {self.name} has no disk of its own that could be filled")
+        self.run(["bash", "-c", _FILL, str(self.folder / "volumes"), str(leave)])
+
+    def empty_disk(self) -> None:
+        """Undo `fill_disk`; a no-op on a node that is down, until it is asked again."""
+        if self.process.pid() is not None:
+            self.run(["sh", "-c", 'rm -f "$0"/.filler*', str(self.folder / "volumes")])
+
     def run(
         self, command: Sequence[str], *, check: bool = True, stdin: IO[bytes] | None = None
     ) -> str:
@@ -199,6 +236,8 @@ class RealNodes:
     """Of this machine, where its clients find the API server."""
     aws_port_file: Path
     """Holds the port of this machine's AWS endpoint."""
+    disks: bool = True
+    """Whether a new node gets a disk of its own for its volumes."""
 
     def surroundings(self) -> Surroundings:
         """Bring up the network in which the control plane runs, and the way into it."""
@@ -250,7 +289,10 @@ class RealNodes:
 
     def _configure(self, node: Node) -> None:
         """Write all that a node reads; give it the images, as links to those of the store."""
-        node.folder.mkdir(parents=True, exist_ok=True)
+        if not node.folder.exists():
+            node.folder.mkdir(parents=True)
+            if self.disks:
+                make_disk(node._disk)
         own = node.folder / "pki"
         own.mkdir(mode=0o700, exist_ok=True)
         self.pki.ensure_node(node.name, node.address.host)
@@ -278,6 +320,7 @@ class RealNodes:
             TOOLS=" ".join(str(self.software.tools[name]) for name in TOOLS),
             CORES=str(CORES),
             CGROUPS=" ".join(map(str, node.cgroup.adopt_files())),
+            DISK=str(node._disk) if node._disk.exists() else "",
             ADDRESS=node.address.host,
             LABELS=",".join(f"{key}={value}" for key, value in labels.items()),
         )
@@ -342,6 +385,18 @@ def write_runtime(folder: Path, pods: str, pause: str) -> None:
     (folder / "containerd.toml").write_text(_CONTAINERD.format(pause=pause, network=network))
 
 
+def make_disk(path: Path) -> None:
+    """Make a file that holds an empty file system; it is there in full or not at all.
+
+    It has no journal: the kernel of this machine outlives the node, and writes all of it back.
+    """
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.truncate(DISK_GIB * 2**30)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(partial)], check=True)
+    partial.rename(path)
+
+
 def link_tree(source: Path, target: Path) -> None:
     """Copy a containerd folder in a second and without space: unpacked layers become hard links.
 
@@ -391,6 +446,16 @@ def _drop(others: Sequence[Address] | None) -> tuple[str, str]:
     addresses = ", ".join(text for other in others for text in (other.host, other.pods))
     return f"ip saddr {{ {addresses} }} drop", f"ip daddr {{ {addresses} }} drop"
 
+
+_MOUNTED = "lost+found"
+"""Is there once the file system is."""
+
+_FILL = """set -e
+free=$(($(stat -f -c '%a * %S' "$0") - $1))
+[ "$free" -le 0 ] || fallocate -l "$free" "$0/.filler" 2>/dev/null || true
+[ "$1" -gt 0 ] || dd if=/dev/zero of="$0/.filler-rest" bs=4k 2>/dev/null || true
+"""
+"""What is set aside at one go takes some blocks itself; the last are filled one by one."""
 
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 

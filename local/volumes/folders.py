@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.errors import LocalError
+from local.nodes import real
 
 _ATTEMPTS = 5
 _VANISHED = "No such file or directory"
@@ -22,7 +23,7 @@ class Folders:
     root: Path
 
     def volume(self, node: str, name: str) -> Path:
-        """A volume's folder, at the same path on the host and in its node."""
+        """A volume's folder, as its node sees it."""
         return self._inside(self.root / "nodes" / node / "volumes" / name)
 
     def snapshot(self, handle: str) -> Path:
@@ -33,8 +34,9 @@ class Folders:
         """Make a folder that any user may write to, or a copy of another; one that is there stays.
 
         Raises:
-            LocalError: when the source is missing or cannot be copied.
+            LocalError: when the source is missing or cannot be copied, or a node of either is down.
         """
+        target = self._reached(target)
         if target.exists():
             return
         partial = target.with_name(f".{target.name}.partial")
@@ -44,14 +46,26 @@ class Folders:
             partial.mkdir()
             partial.chmod(0o777)
         else:
-            _copy(source, partial)
+            _copy(self._reached(source), partial)
         partial.rename(target)
 
     def remove(self, target: Path) -> None:
         """Remove a folder; one that is gone already is fine."""
-        target = self._inside(target)
+        target = self._reached(self._inside(target))
         if target.exists():
             shutil.rmtree(target)
+
+    def _reached(self, path: Path) -> Path:
+        """Where this machine finds a folder: a node's volumes may be on a disk of the node's own.
+
+        Raises:
+            LocalError: if that node is down.
+        """
+        for node in real.members(self.root):
+            own = node.folder / "volumes"
+            if path.is_relative_to(own):
+                return node.volumes / path.relative_to(own)
+        return path
 
     def _inside(self, path: Path) -> Path:
         if ".." in path.parts or not path.is_relative_to(self.root):

@@ -120,7 +120,7 @@ def test_what_a_fault_does_to_a_node_is_undone(fault: Fault) -> None:
     fault.cause(where)
     if fault.mend:
         fault.mend(where)
-    undone = {"kill": "start", "cut": "heal"}
+    undone = {"kill": "start", "cut": "heal", "fill_disk": "empty_disk"}
     steps = done(nodes.node("a-1"))
     assert all(undone[what] in steps[place:] for place, what in enumerate(steps) if what in undone)
 

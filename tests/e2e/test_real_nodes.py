@@ -170,6 +170,19 @@ def test_a_slowed_node_sends_no_more_than_it_may(checkout: Checkout, up: str) ->
     assert _sent(first, second) > 2_000_000
 
 
+def test_a_disk_that_is_full_takes_no_more_until_it_is_emptied(checkout: Checkout, up: str) -> None:
+    """But for the room that is left, in which what runs there goes on meanwhile."""
+    node = nodes(checkout)[0]
+    file = f"{node.folder}/volumes/more"
+    write = f"dd if=/dev/zero of={file} bs=1M count=400 2>&1; rm -f {file}"
+    try:
+        node.fill_disk(leave=300 * 2**20)
+        assert "No space left on device" in node.run(["sh", "-c", write])
+    finally:
+        node.empty_disk()
+    assert "No space left on device" not in node.run(["sh", "-c", write])
+
+
 def test_a_frozen_node_is_lost_and_returns_once_it_thaws(checkout: Checkout, up: str) -> None:
     victim = nodes(checkout)[1]
     with checkout.api("dev") as api:

@@ -53,3 +53,18 @@ def test_a_kernel_without_nftables_is_named(able: pytest.MonkeyPatch, tmp_path: 
 def test_what_was_tried_and_failed_is_named(able: pytest.MonkeyPatch, tmp_path: Path) -> None:
     able.setattr(host, "_works", lambda command, _: "overlay" not in command)
     assert host.lacks(tmp_path) == ["overlay file systems in the world's folder"]
+
+
+def test_a_machine_without_loop_devices_lacks_disks_alone(
+    able: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    able.setattr(host, "_works", lambda command, _: "loop" not in command)
+    assert host.lacks(tmp_path) == []
+    assert host.lacks_disks(tmp_path) == ["loop devices with ext4"]
+
+
+def test_a_machine_that_cannot_make_file_systems_lacks_disks(
+    able: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    able.setattr(shutil, "which", lambda name: None if name == "mkfs.ext4" else name)
+    assert host.lacks_disks(tmp_path) == ["the command mkfs.ext4"]

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from local.errors import LocalError
 from local.nodes.lan import Address
-from local.nodes.real import link_tree, members, running, stop_nodes, write_environment
+from local.nodes.real import (
+    Node,
+    link_tree,
+    members,
+    running,
+    stop_nodes,
+    write_environment,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -58,3 +66,17 @@ def test_values_reach_the_shell_as_they_are(tmp_path: Path) -> None:
 def test_a_cluster_without_real_nodes_has_none_to_stop(tmp_path: Path) -> None:
     assert (members(tmp_path), running(tmp_path)) == ([], {})
     stop_nodes(tmp_path)
+
+
+def test_volumes_on_the_disk_of_a_node_that_is_down_cannot_be_reached(tmp_path: Path) -> None:
+    node = Node("a-1", "a", Address(1), tmp_path)
+    node.folder.mkdir(parents=True)
+    assert node.volumes == node.folder / "volumes"
+    (node.folder / "disk").touch()
+    with pytest.raises(LocalError, match="node a-1 is down, and the disk"):
+        _ = node.volumes
+
+
+def test_a_node_without_a_disk_of_its_own_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="node a-1 has no disk of its own"):
+        Node("a-1", "a", Address(1), tmp_path).fill_disk()

@@ -162,7 +162,8 @@ def _stateful_set(
 def _formats(kafka: Object, pool: Object) -> dict[str, Any]:
     """Prepare a new server's volumes; nothing happens to those of an old one."""
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
-    options = ["--cluster-id", cluster_id(kafka), "--config", _PROPERTIES]
+    # In one word: of 64 ids one begins with a dash, and would be taken for another option.
+    options = [f"--cluster-id={cluster_id(kafka)}", "--config", _PROPERTIES]
     if version := kafka["spec"]["kafka"].get("metadataVersion"):
         options += ["--release-version", version]
     return {**_container(kafka, pool, ["-Xmx96m"], [*tool, *options]), "name": "format"}

@@ -52,6 +52,15 @@ def test_every_controller_votes(tmp_path: Path) -> None:
     assert [voter.split("@")[0] for voter in voters.split(",")] == ["100", "101", "102"]
 
 
+def test_a_cluster_whose_id_begins_with_a_dash_is_formatted_too(tmp_path: Path) -> None:
+    kafka = declared.kafka()
+    kafka["metadata"]["uid"] = "f8000000-0000-4000-8000-000000000000"
+    first, *_ = declared.reconciled(tmp_path, kafka, *POOLS).of("StatefulSet")
+    formats = first["spec"]["template"]["spec"]["initContainers"][-1]
+    (word,) = [word for word in formats["command"] if "cluster-id" in word]
+    assert word.startswith("--cluster-id=-")
+
+
 def test_a_broker_takes_over_the_declared_configuration(tmp_path: Path) -> None:
     found = properties(made(tmp_path), "kafka-broker-0")
     assert (found["min.insync.replicas"], found["auto.create.topics.enable"]) == ("2", "false")

@@ -91,10 +91,10 @@ _START_SECONDS = 600
 """For replaying the log after a crash, at most `max_wal_size`; upstream's 3600 s would hide a
 server that hangs for an hour."""
 
-_LEASE = {"leaseDurationSeconds": 5, "renewDeadlineSeconds": 3, "retryPeriodSeconds": 1}
-"""Who may be primary. A standby takes over once it has seen the lease unrenewed for its duration:
-upstream's 15 s would be most of a failover. A primary that misses a renewal goes on until another
-holds the lease. It costs a write to the API server each second."""
+_LEASE = {"leaseDurationSeconds": 3, "renewDeadlineSeconds": 2, "retryPeriodSeconds": 1}
+"""Who may be primary. A standby that the operator has chosen takes over once it has seen the lease
+unrenewed for its duration: upstream's 15 s would be half of a failover. A primary that misses a
+renewal goes on until another holds the lease. It costs a write to the API server each second."""
 
 _PROBES = {
     # A server that was restarted takes part again as soon as it answers.
@@ -674,8 +674,11 @@ def _store(name: str, bucket: str, settings: PostgresSettings) -> parts.Object:
             "destinationPath": f"s3://{bucket}/{name}",
             "s3Credentials": {"inheritFromIAMRole": True},
             "data": {"compression": "gzip", "encryption": "aws:kms", "jobs": 2},
-            # Segments upload side by side, so the archive catches up after an outage of the store.
-            "wal": {"compression": "gzip", "encryption": "aws:kms", "maxParallel": 4},
+            "wal": {
+                "compression": "gzip",
+                "encryption": "aws:kms",
+                "maxParallel": settings.archive_jobs,
+            },
         },
         "retentionPolicy": f"{settings.retention // DAY}d",
         "instanceSidecarConfiguration": {

@@ -131,6 +131,12 @@ def test_the_log_is_archived_as_often_as_the_settings_say() -> None:
     assert plugin["parameters"] == {"barmanObjectName": store, "serverName": "postgres"}
 
 
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_as_many_segments_are_archived_side_by_side_as_set(jobs: int) -> None:
+    store = _postgres(settings=PostgresSettings(archive_jobs=jobs)).one("ObjectStore")
+    assert store.inputs["spec"]["configuration"]["wal"]["maxParallel"] == jobs
+
+
 def test_backups_are_encrypted_kept_and_need_no_stored_key() -> None:
     spec = (
         _postgres(settings=PostgresSettings(retention=20 * DAY)).one("ObjectStore").inputs["spec"]

@@ -152,7 +152,7 @@ class PostgresSettings(Model):
     """The write-ahead log is archived at least so often: the RPO when only the archive is left.
     None: each 5m, or as often as the objective's RPO asks."""
     archive_jobs: Annotated[Integer, Field(ge=1, le=8)] = 1
-    """Segments of the log that are archived side by side. One at a time keeps up with about 10 MB/s.
+    """Segments of the log that are archived side by side. One at a time keeps up with some 10 MB/s.
     As many are asked for side by side whenever a standby asks the archive, so each more makes a
     failover slower."""
     backup_every: Annotated[Seconds, Field(ge=HOUR, le=7 * DAY)] = DAY

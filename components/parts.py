@@ -23,6 +23,8 @@ ZONE = "topology.kubernetes.io/zone"
 HOST = "kubernetes.io/hostname"
 NAME_LABEL = "app.kubernetes.io/name"
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+POD_LABEL = "statefulset.kubernetes.io/pod-name"
+"""Put onto each Pod of a StatefulSet by its controller."""
 
 DATA = "data"
 """The namespace and priority of what keeps state; above every tier of services."""
@@ -223,6 +225,15 @@ def apart(pods: Mapping[str, str], topology_key: str = ZONE) -> Object:
     """
     term = {"labelSelector": {"matchLabels": dict(pods)}, "topologyKey": topology_key}
     return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def dns() -> Object:
+    """Ask another name server after a second of silence, not after five.
+
+    A node that is lost takes its name server along, to which questions go on being sent until the
+    node counts as lost. By default a program stands still for five seconds for each that meets it.
+    """
+    return {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "4"}]}
 
 
 def tolerations(seconds: int = EVICTION_SECONDS) -> list[Object]:

@@ -103,11 +103,13 @@ class _Set:
     stop: str | None = None
 
     def addresses(self, namespace: str) -> list[str]:
-        """Each server's stable name and port; ordinal 0 first."""
-        return [
-            f"{self.name}-{ordinal}.{self.name}.{namespace}.svc.cluster.local:{self.port}"
-            for ordinal in range(self.replicas)
-        ]
+        """Name and port of each server's own Service; ordinal 0 first."""
+        return [f"{pod}.{namespace}.svc.cluster.local:{self.port}" for pod in self.pods]
+
+    @property
+    def pods(self) -> list[str]:
+        """The name of each server's Pod, and of its own Service; ordinal 0 first."""
+        return [f"{self.name}-{ordinal}" for ordinal in range(self.replicas)]
 
 
 class Redis(pulumi.ComponentResource):
@@ -246,18 +248,28 @@ class Redis(pulumi.ComponentResource):
         """Create one StatefulSet with its Service, budget and network policy."""
         child = pulumi.ResourceOptions(parent=self)
         metadata = _metadata(group.name, args, group.role)
+        # They must find each other to become ready, so names come first.
+        found = {
+            "publishNotReadyAddresses": True,
+            "ports": [{"name": "redis", "port": group.port, "targetPort": "redis"}],
+        }
+        selector = parts.selector(group.name)
         service = Service(
             f"{group.name}-service",
             metadata=metadata,
-            spec={
-                "clusterIP": "None",
-                # They must find each other to become ready, so names come first.
-                "publishNotReadyAddresses": True,
-                "selector": parts.selector(group.name),
-                "ports": [{"name": "redis", "port": group.port, "targetPort": "redis"}],
-            },
+            spec={"clusterIP": "None", "selector": selector, **found},
             opts=child,
         )
+        # An address that stays for each: docs/decisions/redis-addresses.md.
+        own = [
+            Service(
+                f"{pod}-service",
+                metadata=_metadata(pod, args, group.role),
+                spec={"selector": {**selector, parts.POD_LABEL: pod}, **found},
+                opts=child,
+            )
+            for pod in group.pods
+        ]
         network = NetworkPolicy(
             f"{group.name}-network",
             metadata=metadata,
@@ -276,7 +288,7 @@ class Redis(pulumi.ComponentResource):
             spec=_stateful_set(name, args, group, files),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*needs, service, network],
+                depends_on=[*needs, service, *own, network],
                 protect=args.protect,
                 retain_on_delete=args.protect,
             ),
@@ -451,6 +463,7 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
         "securityContext": parts.pod_security(_USER),
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "tolerations": parts.tolerations(),
+        "dnsConfig": parts.dns(),
         **_placement(group, len(args.zones)),
         **_recovery(name, args, group),
         "containers": [_container(name, args, group), _exporter(args.settings, group.port)],
@@ -532,10 +545,9 @@ def _script(file: str) -> list[str]:
 
 def _environment(name: str, args: RedisArgs, group: _Set) -> list[parts.Object]:
     """What `redis_files/lib.sh` says that the scripts need."""
-    domain = f"{group.name}.{args.namespace}.svc.cluster.local"
     servers, sentinels = _servers(name, args.settings), _sentinels(name, args.settings)
     known = {
-        "REDIS_HOST": f"$(POD_NAME).{domain}",
+        "REDIS_HOST": f"$(POD_NAME).{args.namespace}.svc.cluster.local",
         "REDIS_PORT": str(group.port),
         "REDIS_SERVERS": " ".join(servers.addresses(args.namespace)),
         "REDIS_SENTINELS": " ".join(sentinels.addresses(args.namespace)),

@@ -260,6 +260,7 @@ def _pod(name: str, args: ServiceArgs) -> parts.Object:
         "securityContext": parts.pod_security(),
         "terminationGracePeriodSeconds": _DRAIN_SECONDS + args.settings.shutdown,
         "tolerations": parts.tolerations(),
+        "dnsConfig": parts.dns(),
         "topologySpreadConstraints": parts.spread(parts.selector(name)),
         "containers": [_container(name, args)],
         "volumes": [

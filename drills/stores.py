@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from components.postgres import OPERATOR_NAMESPACE
 from drills.faults import Pod
 from drills.kube import Kube
+from local import inventory
 from local.errors import LocalError
 
 _OPERATOR_LEASE = "db9c8771.cnpg.io"
@@ -171,9 +172,11 @@ class Redis:
         answer = self._ask(
             sentinels[0], f"ask $here sentinel get-master-addr-by-name {self.name}"
         ).split()
-        if not answer:
+        # Each server has a Service of its own, whose address it goes by, named as its Pod.
+        name = answer and inventory.service_at(self.kube.api, self.namespace, answer[0])
+        if not name:
             raise LocalError(f"no Sentinel of {self.namespace}/{self.name} names a master")
-        return self.kube.pod(self.namespace, answer[0].partition(".")[0])
+        return self.kube.pod(self.namespace, name)
 
     def is_whole(self) -> bool:
         """Whether all servers and Sentinels are ready, and the master feeds all others."""

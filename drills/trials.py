@@ -34,8 +34,8 @@ from drills.stores import Store
 from local.api import RefusedError
 from local.errors import LocalError
 
-DRAIN_SECONDS = 300.0
-"""For one node: a primary is switched over first, and budgets let one member go at a time."""
+STUCK_SECONDS = 90.0
+"""Without an eviction: a primary is switched over before it may go, and stops in peace."""
 _POLL_SECONDS = 1.0
 
 
@@ -170,47 +170,66 @@ def drain_nodes(scene: Scene, _: str) -> None:
     """Empty one node after the other, each only once all stores are whole again."""
     for name in sorted(scene.nodes.names()):
         scene.say(f"draining {name}")
-        path = f"/api/v1/nodes/{name}"
-        scene.kube.api.merge(path, {"spec": {"unschedulable": True}})
-        try:
-            evict_all(scene.kube, name)
-        finally:
-            scene.kube.api.merge(path, {"spec": {"unschedulable": None}})
-        missing = [
-            store
-            for store, since in run.whole_each(scene.stores, run.WHOLE_SECONDS).items()
-            if since is None
-        ]
-        if missing:
-            raise LocalError(f"not whole after draining {name}: {', '.join(missing)}")
+        drain(scene, name)
 
 
-def evict_all(kube: Kube, node: str, limit: float = DRAIN_SECONDS) -> None:
-    """Evict a node's Pods as `kubectl drain` does: budgets may say "not yet", and are asked again.
+def drain(scene: Scene, node: str) -> None:
+    """Evict every Pod that a node has now, as `kubectl drain` does.
 
-    Pods that nobody would make anew stay: those of a drill itself.
+    A zone has one node here, where its volumes are, so what was evicted cannot start elsewhere. A
+    budget that waits for it holds others back: then the node takes Pods again until all stores are
+    whole, and the rest is evicted in another round.
 
     Raises:
-        LocalError: if a Pod was not gone in time, naming it.
+        LocalError: if a round evicts nothing, or a store does not get whole after one.
     """
-    deadline = time.monotonic() + limit
-    while waiting := _evictable(kube, node):
-        if time.monotonic() > deadline:
-            names = ", ".join(f"{ns}/{name}" for ns, name in waiting)
-            raise LocalError(f"{node} was not drained within {limit:.0f} s: {names}")
-        for namespace, name in waiting:
-            _evict(kube, namespace, name)
+    path = f"/api/v1/nodes/{node}"
+    left = _evictable(scene.kube, node)
+    while left:
+        scene.kube.api.merge(path, {"spec": {"unschedulable": True}})
+        try:
+            evicted = evict(scene.kube, node, left)
+        finally:
+            scene.kube.api.merge(path, {"spec": {"unschedulable": None}})
+        if not evicted:
+            raise LocalError(f"{node} cannot be drained: {', '.join(sorted(left.values()))}")
+        whole = run.whole_each(scene.stores, run.WHOLE_SECONDS)
+        if missing := [store for store, since in whole.items() if since is None]:
+            raise LocalError(f"not whole after draining {node}: {', '.join(missing)}")
+        left = {uid: name for uid, name in left.items() if uid not in evicted}
+
+
+def evict(kube: Kube, node: str, pods: Mapping[str, str]) -> set[str]:
+    """Evict these Pods of a node until none is left, or none more goes for `STUCK_SECONDS`.
+
+    Args:
+        kube: the cluster.
+        node: where they are.
+        pods: `namespace/name` by uid.
+
+    Returns:
+        The uids of those that are gone.
+    """
+    left, deadline = set(pods), time.monotonic() + STUCK_SECONDS
+    while left and time.monotonic() < deadline:
+        for uid in sorted(left):
+            _evict(kube, *pods[uid].split("/"))
         time.sleep(_POLL_SECONDS)
+        still = left & _evictable(kube, node).keys()
+        if still < left:
+            left, deadline = still, time.monotonic() + STUCK_SECONDS
+    return pods.keys() - left
 
 
-def _evictable(kube: Kube, node: str) -> list[tuple[str, str]]:
+def _evictable(kube: Kube, node: str) -> dict[str, str]:
+    """`namespace/name` by uid; Pods that nobody would make anew stay, such as a drill's own."""
     pods = kube.api.items(f"/api/v1/pods?fieldSelector=spec.nodeName={node}")
-    return [
-        (pod["metadata"]["namespace"], pod["metadata"]["name"])
+    return {
+        pod["metadata"]["uid"]: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         for pod in pods
         if pod["metadata"].get("ownerReferences")
         and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
-    ]
+    }
 
 
 def _evict(kube: Kube, namespace: str, name: str) -> None:

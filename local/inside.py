@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components import parts
+from local import inventory
 from local.api import Api
 from local.errors import LocalError
 from local.nodes import real
@@ -49,7 +50,9 @@ def redis_cli(target: World, wanted: Settings, command: str | None) -> int:
         text=True,
         check=False,
     )
-    master = asked.stdout.split(".", 1)[0].strip()
+    address = asked.stdout.split("\n", 1)[0].strip()
+    with target.cluster.api() as api:  # each server has a Service of its own, named as its Pod
+        master = inventory.service_at(api, namespace, address)
     if asked.returncode != 0 or not master:
         raise LocalError(f"the Sentinels name no master: {asked.stderr.strip() or asked.stdout}")
     words = command.split() if command else []

@@ -113,3 +113,10 @@ def _is_ready(pod: Mapping[str, Any]) -> bool:
 def _condition(thing: Mapping[str, Any], kind: str) -> bool:
     conditions = thing["status"].get("conditions") or []
     return any(c["type"] == kind and c["status"] == "True" for c in conditions)
+
+
+def service_at(api: Api, namespace: str, address: str) -> str | None:
+    """The name of the Service with this address."""
+    found = api.items(f"/api/v1/namespaces/{namespace}/services")
+    named = (each["metadata"]["name"] for each in found if each["spec"]["clusterIP"] == address)
+    return next(named, None)

@@ -2,8 +2,8 @@
 # What the other scripts share: asking servers and Sentinels, and counting what they answer.
 #
 # The environment says where everything is, so that the scripts run in a Pod and anywhere else:
-#   REDIS_HOST, REDIS_PORT  the stable name and the port of this server or Sentinel
-#   REDIS_SERVERS           every data server as host:port, separated by spaces, ordinal 0 first
+#   REDIS_HOST, REDIS_PORT  the name and the port of this server or Sentinel
+#   REDIS_SERVERS           every data server as name:port, separated by spaces, ordinal 0 first
 #   REDIS_SENTINELS         every Sentinel, likewise
 #   REDIS_MASTER_NAME       what the Sentinels call this set of servers
 #   REDIS_QUORUM            Sentinels that must agree that the master is down
@@ -12,6 +12,11 @@
 #   REDIS_DATA, REDIS_RUN   writable folders: one that lasts, one that need not
 #   REDIS_RECOVERY          the backup that a new cache begins with; not set: with nothing
 # A backup has no server of its own, and so neither REDIS_HOST nor REDIS_PORT.
+# Once look-up.sh has run, addresses stand where names were.
+if [ -e "$REDIS_RUN/addresses" ]; then
+    # shellcheck source=/dev/null
+    . "$REDIS_RUN/addresses"
+fi
 
 # shellcheck disable=SC2034 # read by the scripts that include this file
 self="${REDIS_HOST:-}:${REDIS_PORT:-}"

@@ -6,6 +6,8 @@
 # Sentinels name ordinal 0 (see start-sentinel.sh).
 set -eu
 umask 077
+: > "$REDIS_RUN/deciding"
+sh "$REDIS_CONFIG/look-up.sh"
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
 
@@ -73,7 +75,6 @@ recover() {
     mv "$REDIS_DATA/recovering" "$REDIS_DATA/appendonlydir"
 }
 
-: > "$deciding"
 until decide; do sleep 1; done
 log "the master is $master"
 if [ -n "${REDIS_RECOVERY:-}" ] && [ "$master" = "$self" ] && ! has_data; then

@@ -6,16 +6,19 @@
 # servers or Sentinels that the stack no longer has are forgotten.
 set -eu
 umask 077
+: > "$REDIS_RUN/deciding"
+sh "$REDIS_CONFIG/look-up.sh"
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
 
 state="$REDIS_DATA/sentinel.conf"
 rounds_until_first_start=5
 
-# The master of the last run, as host:port.
+# The master of the last run, as host:port, if the stack still has it under that address.
 remembered_master() {
-    [ ! -e "$state" ] ||
-        awk '$1 == "sentinel" && $2 == "monitor" { print $4 ":" $5 }' "$state"
+    [ ! -e "$state" ] || awk -v known=" $REDIS_SERVERS " '
+        $1 != "sentinel" || $2 != "monitor" { next }
+        index(known, " " $4 ":" $5 " ") { print $4 ":" $5 }' "$state"
 }
 
 # Sets `master`; fails as long as it must be asked again.
@@ -68,7 +71,6 @@ CONF
     knowledge
 }
 
-: > "$deciding"
 rounds_without_answer=0
 until decide; do sleep 1; done
 log "the master is $master"

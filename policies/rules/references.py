@@ -75,9 +75,20 @@ def network_policy_selects(resource: Resource, world: World, _: Options) -> Iter
         yield from _picks_nothing(resource, world, "spec.podSelector")
 
 
+_POD_NAME = "statefulset.kubernetes.io/pod-name"
+"""A label that the controller of a StatefulSet puts onto each of its Pods."""
+
+
 def _picks_nothing(resource: Resource, world: World, where: str) -> Iterator[Finding]:
     selector = pod_selector(resource)
-    if world.selected(resource.namespace, selector):
+    labels = mapping(selector, "matchLabels")
+    if _POD_NAME in labels:
+        pod = text(labels, _POD_NAME)
+        others = {key: value for key, value in labels.items() if key != _POD_NAME}
+        picked = world.selected(resource.namespace, {**selector, "matchLabels": others})
+        if any(_has_pod(each.resource, pod) for each in picked):
+            return
+    elif world.selected(resource.namespace, selector):
         return
     if world.selects_operator_pods(resource.namespace, selector):
         return
@@ -86,6 +97,17 @@ def _picks_nothing(resource: Resource, world: World, where: str) -> Iterator[Fin
         f"matches no Pods in namespace {resource.namespace}",
         f"Give {where} the labels of the Pods that it is meant for, or delete the "
         f"{resource.kind.rpartition('/')[2]}.",
+    )
+
+
+def _has_pod(workload: Resource, pod: str) -> bool:
+    """Whether a StatefulSet makes a Pod of this name."""
+    name, _, ordinal = pod.rpartition("-")
+    return (
+        workload.kind == STATEFUL_SET
+        and workload.object_name == name
+        and ordinal.isdecimal()
+        and int(ordinal) < (number(workload.props, "spec", "replicas") or 1)
     )
 
 

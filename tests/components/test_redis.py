@@ -193,13 +193,37 @@ def test_a_changed_setting_replaces_the_pods(name: str) -> None:
 
 
 @SETS
-def test_scripts_know_every_server_by_its_own_name(name: str) -> None:
+def test_scripts_know_every_server_by_its_own_service(name: str) -> None:
     environment = _environment(_redis(), name)
-    assert environment["REDIS_HOST"] == f"$(POD_NAME).{name}.sim-data.svc.cluster.local"
-    assert environment["REDIS_SERVERS"].split()[0] == (
-        "cache-0.cache.sim-data.svc.cluster.local:6379"
-    )
+    assert environment["REDIS_HOST"] == "$(POD_NAME).sim-data.svc.cluster.local"
+    assert environment["REDIS_SERVERS"].split()[0] == "cache-0.sim-data.svc.cluster.local:6379"
     assert len(environment["REDIS_SENTINELS"].split()) == 3
+
+
+@SETS
+def test_each_server_has_a_service_whose_address_stays_and_is_there_before_it_is_ready(
+    name: str,
+) -> None:
+    for ordinal in range(3):
+        spec = _redis().one("Service", f"{name}-{ordinal}").inputs["spec"]
+        assert spec["selector"] == {
+            **parts.selector(name),
+            "statefulset.kubernetes.io/pod-name": f"{name}-{ordinal}",
+        }
+        assert "clusterIP" not in spec
+        assert spec["publishNotReadyAddresses"]
+
+
+@SETS
+def test_a_silent_name_server_is_left_after_a_second(name: str) -> None:
+    options = _spec(_redis(), name)["template"]["spec"]["dnsConfig"]["options"]
+    assert {"name": "timeout", "value": "1"} in options
+
+
+def test_sentinels_know_no_names() -> None:
+    sentinel = _redis().one("ConfigMap", "cache").inputs["data"]["sentinel.conf"]
+    assert "resolve-hostnames no" in sentinel
+    assert "announce-hostnames yes" not in sentinel
 
 
 def test_the_master_hands_over_before_it_stops() -> None:
@@ -236,7 +260,7 @@ def test_clients_learn_the_sentinels_and_the_masters_name() -> None:
     assert published["metadata"]["namespace"] == "sim-core"
     assert published["data"]["REDIS_MASTER_NAME"] == "cache"
     assert published["data"]["REDIS_SENTINELS"].split(",")[2] == (
-        "cache-sentinel-2.cache-sentinel.sim-data.svc.cluster.local:26379"
+        "cache-sentinel-2.sim-data.svc.cluster.local:26379"
     )
 
 

@@ -98,10 +98,50 @@ def test_clients_find_the_master_but_do_not_move_it(redis: Servers) -> None:
     found = sentinel.ask(
         "sentinel", "get-master-addr-by-name", MASTER_NAME, user="client", password=CLIENT_PASSWORD
     )
-    assert found.split() == [HOST, str(redis.master.port)]
+    assert found.split() == ["127.0.0.1", str(redis.master.port)]
     assert sentinel.ask(
         "sentinel", "failover", MASTER_NAME, user="client", password=CLIENT_PASSWORD
     ).startswith("NOPERM")
+
+
+def test_servers_go_by_addresses_not_by_names(redis: Servers) -> None:
+    """The environment names them all `localhost`."""
+    answers = [
+        redis.sentinels[0].ask("sentinel", "replicas", MASTER_NAME),
+        redis.sentinels[0].ask("sentinel", "sentinels", MASTER_NAME),
+        redis.master.ask("info", "replication"),
+        redis.replicas[0].ask("info", "replication"),
+    ]
+    assert all("127.0.0.1" in answer and HOST not in answer for answer in answers)
+
+
+def test_a_server_waits_until_the_names_of_all_are_known(redis: Servers) -> None:
+    replica = redis.replicas[0]
+    replica.kill()
+    usual = replica.environment
+    replica.environment = {**usual, "REDIS_SENTINELS": "nobody.invalid:1"}
+    try:
+        replica.start()
+        eventually("it says so", lambda: replica.logged("the name of a server is not known"))
+        assert replica.script("live.sh")
+        assert not replica.ready
+    finally:
+        replica.kill()
+        replica.environment = usual
+
+
+def test_a_sentinel_forgets_a_master_that_the_stack_has_under_another_address(
+    redis: Servers,
+) -> None:
+    sentinel = redis.sentinels[0]
+    sentinel.kill()
+    state = sentinel.data / "sentinel.conf"
+    known = f"sentinel monitor {MASTER_NAME} 127.0.0.1 {redis.master.port}"
+    assert known in state.read_text()
+    state.write_text(state.read_text().replace(known, f"sentinel monitor {MASTER_NAME} 10.9.9.9 1"))
+    sentinel.start()
+    eventually("it has learned the master", lambda: sentinel.ready)
+    assert set(redis.named()) == {str(redis.master.port)}
 
 
 def test_nobody_enters_without_a_password(redis: Servers) -> None:

@@ -22,8 +22,15 @@ CLUSTER: dict[str, Any] = {
 }
 
 
+SERVICES = [
+    {"metadata": {"name": name}, "spec": {"clusterIP": address}}
+    for name, address in (("redis", "None"), ("redis-0", "10.96.0.70"), ("redis-1", "10.96.0.71"))
+]
+
+
 def kube(answer: str = "", objects: dict[str, Any] | None = None) -> Mock:
     fake = Mock(spec=Kube, api=Mock())
+    fake.api.items.return_value = SERVICES
     fake.execute.return_value = answer
     fake.pod.side_effect = lambda namespace, name: Pod(namespace, name, "uid", "a-1")
     fake.api.get.return_value = objects if objects is not None else CLUSTER
@@ -63,8 +70,13 @@ def test_postgres_gets_its_synchronous_standbys_back_after_an_error() -> None:
 
 
 def test_the_leader_of_redis_is_the_pod_that_a_sentinel_names() -> None:
-    fake = kube("redis-1.redis.data.svc.cluster.local\n6379\n")
+    fake = kube("10.96.0.71\n6379\n")
     assert Redis(fake, "data", "redis").leader().name == "redis-1"
+
+
+def test_an_address_that_no_service_has_is_no_leader() -> None:
+    with pytest.raises(LocalError, match="names a master"):
+        Redis(kube("10.96.0.99\n6379\n"), "data", "redis").leader()
 
 
 def test_redis_without_a_sentinel_has_no_leader_that_is_known() -> None:
@@ -78,7 +90,7 @@ def test_redis_without_a_sentinel_has_no_leader_that_is_known() -> None:
 def test_redis_is_whole_once_every_replica_is_in_step(replicas: int, whole: bool) -> None:
     fake = kube(objects={"spec": {"replicas": 3}})
     answers = {
-        "sentinel": "redis-0.redis\n6379\n",
+        "sentinel": "10.96.0.70\n6379\n",
         "replication": "".join(f"slave{n}:ip=x,state=online,lag=0\n" for n in range(replicas)),
     }
     fake.execute.side_effect = lambda _pod, _container, command: next(
@@ -93,9 +105,9 @@ def test_redis_that_misses_a_sentinel_is_not_whole() -> None:
 
 
 def test_redis_gets_back_the_replicas_that_it_needed() -> None:
-    fake = kube("redis-0.redis 6379 min-replicas-to-write 1")
+    fake = kube("10.96.0.70 6379 min-replicas-to-write 1")
     fake.execute.side_effect = lambda _pod, _container, command: (
-        "min-replicas-to-write\n1\n" if "config get" in command[-1] else "redis-0.redis\n6379\n"
+        "min-replicas-to-write\n1\n" if "config get" in command[-1] else "10.96.0.70\n6379\n"
     )
     with Redis(fake, "data", "redis").weakened():
         fake.execute.reset_mock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -33,6 +33,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         "WARM_UP_SECONDS": 0,
         "FAILOVER_SECONDS": 1,
         "AFTER_FAILOVER_SECONDS": 0,
+        "STUCK_SECONDS": 0.1,
         "_POLL_SECONDS": 0.01,
     }.items():
         monkeypatch.setattr(trials, name, seconds)
@@ -42,6 +43,7 @@ def member(name: str, owner: str = "redis", kind: str = "StatefulSet") -> dict[s
     return {
         "metadata": {
             "name": name,
+            "uid": f"uid-of-{name}",
             "namespace": "data",
             "labels": {},
             "ownerReferences": [{"kind": kind, "name": owner}],
@@ -53,21 +55,24 @@ def member(name: str, owner: str = "redis", kind: str = "StatefulSet") -> dict[s
 class Api:
     """Pods that can be listed and evicted, once a budget allows it."""
 
-    def __init__(self, *pods: dict[str, Any], refusals: int = 0) -> None:
-        self.pods, self.refusals = list(pods), refusals
+    def __init__(self, *pods: dict[str, Any]) -> None:
+        self.pods = list(pods)
+        self.held: dict[str, Callable[[], bool]] = {}
+        """Whether a Pod may go now; those not named here may."""
         self.merged: list[tuple[str, Any]] = []
 
-    def items(self, _: str) -> list[dict[str, Any]]:
-        """The Pods."""
-        return self.pods
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """The Pods; of a node, if it is named and they say where they are."""
+        node = path.rpartition("nodeName=")[2] if "nodeName=" in path else None
+        return [pod for pod in self.pods if node is None or pod.get("node", node) == node]
 
     def create(self, path: str, body: dict[str, Any]) -> bool:
         """Evict a Pod."""
         assert path.endswith("/eviction")
-        if self.refusals:
-            self.refusals -= 1
+        name = body["metadata"]["name"]
+        if not self.held.get(name, lambda: True)():
             raise RefusedError("a budget does not allow it", 429)
-        self.pods = [p for p in self.pods if p["metadata"]["name"] != body["metadata"]["name"]]
+        self.pods = [pod for pod in self.pods if pod["metadata"]["name"] != name]
         return True
 
     def merge(self, path: str, body: Any) -> None:
@@ -129,10 +134,28 @@ def test_zones_take_turns(play: Play) -> None:
 
 
 def test_every_node_is_drained_and_takes_pods_again(play: Play) -> None:
+    play.api.pods = [member(f"on-{node}") | {"node": node} for node in NODES]
     trials.drain_nodes(play.scene, "a")
     assert [(path.rpartition("/")[2], body["spec"]) for path, body in play.api.merged] == [
         (node, {"unschedulable": state}) for node in sorted(NODES) for state in (True, None)
     ]
+
+
+def test_what_a_budget_holds_back_goes_in_another_round(play: Play) -> None:
+    """The budget lets the second Pod go only once the first is back, which takes a node."""
+    first, second = member("broker-0"), member("controller-0")
+    play.api.pods = [first, second]
+    play.api.held = {"controller-0": lambda: len(play.api.merged) > 2}
+    trials.drain(play.scene, "a-1")
+    assert play.api.pods == []
+    assert [body["spec"]["unschedulable"] for _, body in play.api.merged] == [True, None] * 2
+
+
+def test_a_node_that_no_pod_leaves_cannot_be_drained(play: Play) -> None:
+    play.api.held = {"redis-0": lambda: False}
+    with pytest.raises(LocalError, match="a-1 cannot be drained: data/redis-0"):
+        trials.drain(play.scene, "a-1")
+    assert play.api.merged[-1] == ("/api/v1/nodes/a-1", {"spec": {"unschedulable": None}})
 
 
 def test_a_drain_stops_where_a_store_does_not_get_whole(
@@ -141,27 +164,22 @@ def test_a_drain_stops_where_a_store_does_not_get_whole(
     monkeypatch.setattr(run, "WHOLE_SECONDS", 0.1)
     play.stores["redis"].is_whole.return_value = False
     with pytest.raises(LocalError, match="not whole after draining a-1: redis"):
-        trials.drain_nodes(play.scene, "a")
-    assert play.api.merged[-1] == ("/api/v1/nodes/a-1", {"spec": {"unschedulable": None}})
+        trials.drain(play.scene, "a-1")
 
 
 def test_an_eviction_that_a_budget_refuses_is_asked_for_again() -> None:
-    api = Api(member("redis-0"), refusals=2)
-    trials.evict_all(kube(api), "a-1")
-    assert (api.pods, api.refusals) == ([], 0)
+    api = Api(member("redis-0"))
+    refusals = iter([False, False])
+    api.held = {"redis-0": lambda: next(refusals, True)}
+    assert trials.evict(kube(api), "a-1", {"uid-of-redis-0": "data/redis-0"}) == {"uid-of-redis-0"}
 
 
-def test_a_pod_that_never_goes_is_named() -> None:
-    with pytest.raises(LocalError, match=r"a-1 was not drained within 0 s: data/redis-0"):
-        trials.evict_all(kube(Api(member("redis-0"), refusals=10**6)), "a-1", 0.05)
-
-
-def test_what_nobody_would_make_anew_is_not_evicted() -> None:
+def test_what_nobody_would_make_anew_is_not_evicted(play: Play) -> None:
     bare = member("drill-client-redis")
     del bare["metadata"]["ownerReferences"]
-    api = Api(bare)
-    trials.evict_all(kube(api), "a-1")
-    assert api.pods == [bare]
+    play.api.pods = [bare]
+    trials.drain(play.scene, "a-1")
+    assert play.api.pods == [bare]
 
 
 def test_a_census_tells_how_many_members_were_missing_at_once() -> None:

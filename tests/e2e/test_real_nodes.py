@@ -211,7 +211,7 @@ def test_a_lost_zone_takes_what_the_matrix_says_and_comes_back(checkout: Checkou
         kube = Kube(api, kubectl, checkout.world("dev").cluster.kubeconfig)
         zone.prepare(kube, DATA)
         assert zone.truth(Rest(kube, DATA), asked, time.monotonic()) == whole
-        at = Rest(kube, DATA).one(DATA, "app.kubernetes.io/name=neo4j-1").node
+        at = Rest(kube, DATA).one(DATA, "app.kubernetes.io/name=neo4j").node
         victim = next(each for each in nodes(checkout) if each.name == at)
         own = {pid: start for pid in processes_of(victim) if (start := started_at(pid))}
         assert len(own) > 20

@@ -31,7 +31,8 @@ RELIABILITY: Mapping[str, str] = {
     "deprecated or removed API": "resource-api-version",
     "backups: valid schedule, least retention, an RPO": "backup-schedule backup-interval "
     "backup-active backup-retention objective-rpo",
-    "managed databases": "database-multi-az database-zones database-backup-retention "
+    "managed databases": "database-multi-az database-zones database-failover "
+    "database-backup-retention "
     "database-deletion-protection",
 }
 

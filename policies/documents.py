@@ -3,6 +3,8 @@
 libyaml composes the nodes. PyYAML then asks a regular expression of every scalar, and looks the
 constructor of every node up; here a scalar of a given text is looked at once, and the rest is one
 walk. What a walk cannot tell (anchors, merges, tags, keys that are no scalars) PyYAML constructs.
+
+One thing differs: a lone `=` is text, as everywhere but in PyYAML, which refuses it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ _PLAIN = "plain"
 _SIMPLE = frozenset(
     f"tag:yaml.org,2002:{each}" for each in ("null", "bool", "int", "float", "timestamp", "str")
 )
+
+_DEFAULT_VALUE = "tag:yaml.org,2002:value"
+"""What PyYAML takes a lone `=` for."""
 
 
 class _NotSimple(Exception):  # noqa: N818 - a way out of the walk, not an error
@@ -107,7 +112,7 @@ _CONSTRUCTOR = yaml.SafeLoader("")
 
 def _tag(text: str) -> str:
     tag: str = _CONSTRUCTOR.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-    return tag
+    return _TEXT if tag == _DEFAULT_VALUE else tag
 
 
 def _resolve(node: yaml.Node, seen: set[int]) -> None:

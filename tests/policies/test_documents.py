@@ -80,7 +80,7 @@ def test_reads_any_value_as_pyyaml_does(value: Any, flow: bool) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["a: 2026-13-45", "&a [*a]: 1", "a: !unknown x", "a: =", "a: [", "{[]: 1}", "a: *nobody"],
+    ["a: 2026-13-45", "&a [*a]: 1", "a: !unknown x", "a: [", "{[]: 1}", "a: *nobody"],
 )
 def test_refuses_what_pyyaml_refuses(content: str) -> None:
     with pytest.raises((yaml.YAMLError, ValueError, TypeError)) as ours:
@@ -89,6 +89,12 @@ def test_refuses_what_pyyaml_refuses(content: str) -> None:
         of_pyyaml(content)
     assert ours.type is theirs.type
     assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("content", ["a: =", "b: &b =\na: *b", "{a: =, b: &b [1], c: *b}"])
+def test_an_equals_sign_is_text(content: str) -> None:
+    ((_, data),) = documents.read(content.encode())
+    assert data["a"] == "="
 
 
 def test_aliases_within_aliases_are_shared_and_not_multiplied() -> None:

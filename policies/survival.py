@@ -472,6 +472,9 @@ def written(world: World) -> dict[str, object]:
 def table(world: World) -> Iterator[str]:
     """The matrix as lines for people: a system each, and whether it goes on."""
     verdicts, unread = matrix(world)
+    if not verdicts and not unread:
+        yield "nothing to lose: neither a data system nor a core service is declared"
+        return
     width = max((len(f"{each.system} {each.name}") for each in verdicts), default=0)
     yield f"{'':{width}}  " + "  ".join(f"{domain:8}" for domain in Domain)
     by_system: dict[str, dict[Domain, Verdict]] = {}

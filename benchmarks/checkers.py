@@ -7,9 +7,10 @@ docs/checkers.md shows.
 
 - kube-score, built from its Go module, reads all manifests of each weak stack, with every optional
   check switched on.
-- Checkov, if its program is given (CHECKOV=…/bin/checkov), reads each weak object once, in a file
-  of its own: it takes seconds to start. So what is weak by something missing beside it is left out
-  for Checkov (`without` and `removed` mutations).
+- Checkov and Trivy, if their programs are given (CHECKOV=…/bin/checkov, TRIVY=…/trivy-checks, built
+  from benchmarks/trivy), read each weak object once, in a file of its own: they take seconds to
+  start, and judge each object alone. So they are not asked about what is missing beside one
+  (`without` and `removed` mutations).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,10 +141,28 @@ def checkov(program: str, folder: Path) -> dict[str, set[str]]:
     return failed
 
 
-def _ask_checkov(program: str, listed: list[Case]) -> None:
+def trivy(program: str, folder: Path) -> dict[str, set[str]]:
+    """What Trivy's checks of Kubernetes object to: checks by file."""
+    done = subprocess.run([program, folder], capture_output=True, text=True, check=True)
+    failed: dict[str, set[str]] = {}
+    for line in done.stdout.splitlines():
+        each = json.loads(line)
+        failed.setdefault(Path(each["file"]).name, set()).add(each["check"])
+    return failed
+
+
+BY_OBJECT: dict[str, Callable[[str, Path], dict[str, set[str]]]] = {
+    "checkov": checkov,
+    "trivy": trivy,
+}
+"""Checkers that take long to start, so that they read each weak object once, in its own file."""
+
+
+def _ask_by_object(name: str, program: str, listed: list[Case]) -> set[str]:
+    """Ask a checker about the objects that were changed; return the checks that found something."""
     originals = {each.urn: each for each in shipped(STACK).resources}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as written:
+        folder = Path(written)
         for number, case in enumerate(listed):
             for place, each in enumerate(case.changed):
                 before = originals.get(each.urn)
@@ -151,14 +170,19 @@ def _ask_checkov(program: str, listed: list[Case]) -> None:
                     if one is not None:
                         path = folder / f"{number}-{place}-{when}.yaml"
                         path.write_text(yaml.safe_dump(manifest(one)))
-        failed = checkov(program, folder)
+        failed = BY_OBJECT[name](program, folder)
+    spoke = set()
     for number, case in enumerate(listed):
         if case.changed and len(case.resources) >= len(originals):
-            case.found["checkov"] = any(
-                failed.get(f"{number}-{place}-after.yaml", set())
-                - failed.get(f"{number}-{place}-before.yaml", set())
+            new = {
+                check
                 for place in range(len(case.changed))
-            )
+                for check in failed.get(f"{number}-{place}-after.yaml", set())
+                - failed.get(f"{number}-{place}-before.yaml", set())
+            }
+            case.found[name] = bool(new)
+            spoke |= new
+    return spoke
 
 
 def _say(line: str) -> None:
@@ -171,19 +195,20 @@ def main() -> None:
     listed = list(cases())
     before = kube_score(program, manifests_of(shipped(STACK).resources))
     ours = {name: said(RULES[name], shipped(STACK), STACK) for name in RULES}
-    ids: set[str] = set()
+    spoke: dict[str, set[str]] = {"kube-score": set()}
     for case in listed:
         now = said(RULES[case.rule], World(case.resources), STACK)
         case.found["ours"] = bool(now - ours[case.rule])
         new = kube_score(program, manifests_of(case.resources)) - before
         case.found["kube-score"] = bool(new)
-        ids |= {check for _, check, _ in new}
-    if os.environ.get("CHECKOV"):
-        _ask_checkov(os.environ["CHECKOV"], listed)
-    _tell(listed, ids)
+        spoke["kube-score"] |= {check for _, check, _ in new}
+    for name in BY_OBJECT:
+        if other := os.environ.get(name.upper()):
+            spoke[name] = _ask_by_object(name, other, listed)
+    _tell(listed, spoke)
 
 
-def _tell(listed: list[Case], checks: set[str]) -> None:
+def _tell(listed: list[Case], spoke: dict[str, set[str]]) -> None:
     checkers = sorted({name for case in listed for name in case.found})
     table = []
     for subject, rules in SUBJECTS.items():
@@ -202,7 +227,7 @@ def _tell(listed: list[Case], checks: set[str]) -> None:
         "weak_stacks": len(listed),
         "found": {name: _share(listed, name) for name in checkers},
         "found_by_others_and_not_by_ours": missed,
-        "kube_score_checks_that_spoke": sorted(checks),
+        "checks_that_spoke": {name: sorted(checks) for name, checks in spoke.items()},
         "rules": table,
     }
     TARGET.parent.mkdir(exist_ok=True)

@@ -153,7 +153,6 @@ def _passes(stack: str, wanted: Settings, plans: dict[str, Outcome]) -> bool:
         plan = _start(target, wanted, Phases()).preview(refresh=False)
     plans[stack] = plan
     findings = _judge(stack, plan)
-    _write(f"survival-{stack}.json", survival.written(PolicyView(plan.declared)))
     if not plan.succeeded or _mandatory(findings):
         _failed("policy", plan, f"{stack} does not pass")
         return False
@@ -279,6 +278,7 @@ def _await_addons(target: World) -> None:
 def _judge(stack: str, plan: Outcome) -> list[dict[str, str]]:
     findings = report.findings(plan.violations)
     _write(f"policy-{stack}.json", findings)
+    _write(f"survival-{stack}.json", survival.written(PolicyView(plan.declared)))
     _print_findings(stack, findings)
     return findings
 

@@ -142,6 +142,8 @@ def _check(given: argparse.Namespace) -> int:
             found += from_cluster(given.context)
     except (ConfigurationError, UnreadableError) as mistake:
         return _refuse([str(mistake)])
+    if mistakes and not found:
+        return _refuse(mistakes)
     report = check(found, RULES.values(), configuration, today(), given.namespace)
     written = FORMATS[given.format](report)
     try:

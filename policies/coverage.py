@@ -9,7 +9,7 @@ RELIABILITY: Mapping[str, str] = {
     "a disruption budget exists, selects something, does not block every eviction, is not more "
     "than the replicas": "workload-disruption-budget disruption-budget-selects "
     "disruption-budget-allows-eviction disruption-budget-within-replicas "
-    "workload-single-disruption-budget",
+    "workload-single-disruption-budget disruption-budget-bound",
     "minAvailable below the autoscaler's minimum": "disruption-budget-below-autoscaler",
     "unhealthyPodEvictionPolicy": "disruption-budget-unhealthy-eviction",
     "autoscaler: bounds, target, one for each target, no static replicas": "autoscaler-bounds "
@@ -17,19 +17,22 @@ RELIABILITY: Mapping[str, str] = {
     "spread over hosts and zones": "workload-zone-spread workload-host-spread",
     "probes: present, not identical, on a declared port": "container-readiness-probe "
     "container-liveness-probe container-probes-differ container-probe-port",
-    "requests and limits of CPU, memory, ephemeral storage": "container-requests container-limits",
+    "requests and limits of CPU, memory, ephemeral storage": "container-requests container-limits "
+    "container-limits-reserved",
     "PriorityClass": "pod-priority-class",
     "rolling update; grace period": "workload-rolling-update pod-grace-period",
     "image by tag, by digest": "container-image-tag container-image-digest",
     "headless Service of a StatefulSet; deadline and schedule of a CronJob; no bare Pods": (
-        "statefulset-headless-service cronjob-deadline cronjob-schedule pod-not-bare"
+        "statefulset-headless-service cronjob-deadline cronjob-schedule job-restart-policy "
+        "pod-not-bare"
     ),
     "no dangling Service, Ingress, NetworkPolicy, monitor": "service-selects "
-    "ingress-backend-exists network-policy-selects monitor-selects",
+    "ingress-backend-exists network-policy-selects monitor-selects workload-selects-its-pods",
     "deprecated or removed API": "resource-api-version",
     "backups: valid schedule, least retention, an RPO": "backup-schedule backup-interval "
     "backup-active backup-retention objective-rpo",
-    "managed databases": "database-multi-az database-zones database-backup-retention "
+    "managed databases": "database-multi-az database-zones database-failover "
+    "database-backup-retention "
     "database-deletion-protection",
 }
 
@@ -37,11 +40,11 @@ SECURITY: Mapping[str, str] = {
     "non-root, no escalation, not privileged, capabilities, seccomp, read-only root, no host": (
         "container-non-root container-no-privilege-escalation container-not-privileged "
         "container-capabilities container-seccomp container-read-only-root "
-        "pod-no-host-namespaces pod-no-host-path namespace-pod-security"
+        "pod-no-host-namespaces pod-no-host-path container-no-host-port namespace-pod-security"
     ),
     "a NetworkPolicy for every Pod": "pod-network-policy",
     "no secrets in env, no default account, no token without need": "container-no-secret-env "
-    "pod-service-account pod-no-token",
+    "container-secret-files pod-service-account pod-no-token",
     "no cluster-admin, no wildcards": "binding-no-cluster-admin role-no-wildcards",
     "not in the default namespace, no node port, no unplanned load balancer": "resource-namespace "
     "service-no-node-port service-load-balancer",

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from policies import declared, manifests
+from policies import declared, documents, manifests
 from policies.model import SECRET, Resource
 from policies.rule import ANY
 from policies.rules import RULES
@@ -126,17 +126,6 @@ def _read_file(path: str, found: list[Declared], mistakes: list[str]) -> None:
         mistakes.append(f"{path}: {mistake.strerror}")
 
 
-class _Loader(yaml.CSafeLoader):
-    """Keeps each document's nodes, which know their lines."""
-
-    def documents(self) -> Iterator[tuple[yaml.Node, Any]]:
-        """Every document that is not empty, as node and as plain data."""
-        while self.check_node():
-            node = self.get_node()
-            if node is not None and (data := self.construct_document(node)) is not None:
-                yield node, data
-
-
 _EXPECTED = "did not find expected "
 """What follows in libyaml's words is what YAML wants there, never what the line holds."""
 
@@ -149,13 +138,9 @@ def from_text(content: bytes, source: str) -> list[Declared]:
             line holds is not repeated: it may be secret.
     """
     try:
-        loader = _Loader(content)
-        try:
-            return [
-                each for node, data in loader.documents() for each in _objects(node, data, source)
-            ]
-        finally:
-            loader.dispose()
+        return [
+            each for node, data in documents.read(content) for each in _objects(node, data, source)
+        ]
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line = f":{mark.line + 1}" if mark else ""

@@ -277,7 +277,7 @@ def _postgres(resource: Resource, world: World) -> System:
         (Group("instances", placement, quorum=quorum, writes=1 + needed),),
         failover_loss=0.0 if needed else None,
         failover_time=postgres.failover_seconds(resource, NODE_SILENT),
-        backup_loss=postgres.archive_timeout(resource) if postgres.archiver(resource) else None,
+        backup_loss=postgres.archive_timeout(resource) if postgres.archives(resource) else None,
         buckets=frozenset(_archive_bucket(resource, world)),
     )
 
@@ -286,7 +286,10 @@ def _archive_bucket(cluster: Resource, world: World) -> set[str]:
     plugin = postgres.archiver(cluster) or {}
     name = text(plugin, "parameters", "barmanObjectName")
     store = world.named("barmancloud.cnpg.io/ObjectStore", cluster.namespace, name)
-    path = text(store.props, "spec", "configuration", "destinationPath") if store else ""
+    configuration = (
+        mapping(store.props, "spec", "configuration") if store else postgres.in_tree_store(cluster)
+    )
+    path = text(configuration, "destinationPath")
     return {path.removeprefix("s3://").partition("/")[0]} - {""}
 
 
@@ -469,6 +472,9 @@ def written(world: World) -> dict[str, object]:
 def table(world: World) -> Iterator[str]:
     """The matrix as lines for people: a system each, and whether it goes on."""
     verdicts, unread = matrix(world)
+    if not verdicts and not unread:
+        yield "nothing to lose: neither a data system nor a core service is declared"
+        return
     width = max((len(f"{each.system} {each.name}") for each in verdicts), default=0)
     yield f"{'':{width}}  " + "  ".join(f"{domain:8}" for domain in Domain)
     by_system: dict[str, dict[Domain, Verdict]] = {}

@@ -67,6 +67,12 @@ _OPERATOR_PODS = {
     "strimzi.io/cluster": ("kafka.strimzi.io/Kafka", "kafka.strimzi.io/KafkaMirrorMaker2"),
     "strimzi.io/pool-name": ("kafka.strimzi.io/KafkaNodePool",),
     "app.kubernetes.io/instance": ("psmdb.percona.com/PerconaServerMongoDB",),
+    "prometheus": ("monitoring.coreos.com/Prometheus",),
+    "alertmanager": ("monitoring.coreos.com/Alertmanager",),
+    "operator.prometheus.io/name": (
+        "monitoring.coreos.com/Prometheus",
+        "monitoring.coreos.com/Alertmanager",
+    ),
 }
 """Labels of Pods that an operator makes, and the resources that make it do so."""
 

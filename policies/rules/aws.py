@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from policies.model import Resource, at, is_true, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
@@ -12,7 +12,14 @@ from policies.world import World
 BUCKET = "aws:s3/Bucket"
 INSTANCE = "aws:rds/Instance"
 AURORA = "aws:rds/Cluster"
-CLUSTER_INSTANCE = "aws:rds/ClusterInstance"
+MEMBERS = {
+    AURORA: "aws:rds/ClusterInstance",
+    "aws:docdb/Cluster": "aws:docdb/ClusterInstance",
+    "aws:neptune/Cluster": "aws:neptune/ClusterInstance",
+}
+"""Clusters that share one storage, and what their instances are."""
+CLUSTERS = tuple(MEMBERS)
+CACHE = "aws:elasticache/ReplicationGroup"
 
 _VERSIONING = "aws:s3/BucketVersioning"
 _ENCRYPTION = "aws:s3/BucketServerSideEncryptionConfiguration"
@@ -280,12 +287,12 @@ def database_multi_az(resource: Resource, _: World, __: Options) -> Iterator[Fin
 @rule(
     "database-zones",
     Severity.HIGH,
-    kinds=(AURORA,),
+    kinds=CLUSTERS,
     scope=Scope.STACK,
     why="A cluster with one instance has nothing to fail over to: a new one takes minutes.",
     source="https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/"
     "Concepts.AuroraHighAvailability.html",
-    remedy="Declare a second aws.rds.ClusterInstance.",
+    remedy="Declare a second ClusterInstance.",
     passing="""
         type: aws:rds/clusterInstance:ClusterInstance
         name: stats-1
@@ -300,27 +307,54 @@ def database_zones(resource: Resource, world: World, _: Options) -> Iterator[Fin
     """Count a cluster's instances; a Multi-AZ cluster (with its own storage) brings its three."""
     if number(resource.props, "allocatedStorage"):
         return
-    members = _naming(resource, CLUSTER_INSTANCE, "clusterIdentifier", world)
+    kind = MEMBERS[resource.kind]
+    members = _naming(resource, kind, "clusterIdentifier", world)
     if len(members) <= 1:
-        _refuse_to_count(members, world)
+        _refuse_to_count(members, world.of(kind))
         yield Finding(
             "ClusterInstance",
             f"{len(members)} in this cluster",
-            "Declare at least two aws.rds.ClusterInstance, in different zones.",
+            "Declare at least two ClusterInstances of it, in different zones.",
         )
 
 
-def _refuse_to_count(members: list[Resource], world: World) -> None:
+def _refuse_to_count(members: list[Resource], instances: Iterable[Resource]) -> None:
     """Raise `Undecided` if an instance may or may not be one more member."""
-    for each in world.of(CLUSTER_INSTANCE):
+    for each in instances:
         if each not in members:
             at(each.props, "clusterIdentifier")
 
 
 @rule(
+    "database-failover",
+    Severity.HIGH,
+    kinds=(CACHE,),
+    why="Without automatic failover, a lost primary takes no writes until somebody promotes a "
+    "replica by hand.",
+    source="https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/AutoFailover.html",
+    remedy="Set automaticFailoverEnabled and multiAzEnabled to true.",
+    passing="""
+        type: aws:elasticache/replicationGroup:ReplicationGroup
+        name: sessions
+        properties: {automaticFailoverEnabled: true, multiAzEnabled: true}
+    """,
+    failing="""
+        type: aws:elasticache/replicationGroup:ReplicationGroup
+        name: sessions
+        properties: {automaticFailoverEnabled: false}
+    """,
+)
+def database_failover(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require failover, and a replica in another zone to fail over to."""
+    for key in ("automaticFailoverEnabled", "multiAzEnabled"):
+        if not is_true(resource.props, key):
+            yield Finding(key, "not true", f"Set {key} to true.")
+
+
+@rule(
     "database-backup-retention",
     Severity.CRITICAL,
-    kinds=(INSTANCE, AURORA),
+    kinds=(INSTANCE, *CLUSTERS),
     why="A retention of 0 switches backups off; one day is over before most damage is seen.",
     source=f"{_RDS}/USER_WorkingWithAutomatedBackups.html",
     remedy="Set backupRetentionPeriod to at least so many days as the option says.",
@@ -351,7 +385,7 @@ def database_backup_retention(resource: Resource, _: World, options: Options) ->
 @rule(
     "database-deletion-protection",
     Severity.HIGH,
-    kinds=(INSTANCE, AURORA),
+    kinds=(INSTANCE, *CLUSTERS),
     why="Without deletion protection, one wrong rename in a program deletes the database.",
     source=f"{_RDS}/USER_DeleteInstance.html",
     remedy="Set deletionProtection to true.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from policies.model import Resource, at, mapping, mappings, text
@@ -261,6 +262,74 @@ def container_limits(resource: Resource, world: World, options: Options) -> Iter
 def _unset(container: Container, kind: str, key: str) -> Finding:
     where = f"{container.path}.resources.{kind}.{key}"
     return Finding(where, "not set", f"Set {where} to what the container needs at its peak.")
+
+
+_RESERVED = ["memory", "ephemeral-storage"]
+
+
+@rule(
+    "container-limits-reserved",
+    Severity.MEDIUM,
+    kinds=WORKLOADS,
+    level=Level.ADVISORY,
+    why="What a container uses beyond its request is nobody's promise: when its node runs short, "
+    "the Pods that use more than they asked for are ended first.",
+    source="https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/"
+    "#pod-selection-for-kubelet-eviction",
+    remedy="Request as much memory and ephemeral storage as the limit allows.",
+    options={"resources": Option(_RESERVED, _COUNTED_SCHEMA, "What must be requested in full.")},
+    passing="""
+        kind: Deployment
+        metadata: {name: web}
+        spec:
+          template:
+            spec:
+              containers:
+                - {name: web, resources: {requests: {memory: 1Gi}, limits: {memory: 1024Mi}}}
+    """,
+    failing="""
+        kind: Deployment
+        metadata: {name: web}
+        spec:
+          template:
+            spec:
+              containers:
+                - {name: web, resources: {requests: {memory: 1Gi}, limits: {memory: 2Gi}}}
+    """,
+)
+def container_limits_reserved(
+    resource: Resource, world: World, options: Options
+) -> Iterator[Finding]:
+    """Compare limits with requests; a request that is left out is as large as the limit."""
+    for container in world.workload(resource).all_containers:
+        for key in options["resources"]:
+            request = at(container.spec, "resources", "requests", key)
+            limit = at(container.spec, "resources", "limits", key)
+            if None not in (request, limit) and quantity(request) != quantity(limit):
+                where = f"{container.path}.resources.requests.{key}"
+                yield Finding(
+                    where, f"{request}, with a limit of {limit}", f"Set {where} to {limit}."
+                )
+
+
+_SUFFIXES = {
+    **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti"), 1)},
+    **{name: Decimal(1000) ** power for power, name in enumerate(("k", "M", "G", "T"), 1)},
+    "m": Decimal("0.001"),
+}
+
+
+def quantity(written: object) -> Decimal | None:
+    """An amount as Kubernetes writes it, such as ``1.5Gi``; None if it is none."""
+    number, factor = str(written), Decimal(1)
+    for suffix, value in _SUFFIXES.items():
+        if number.endswith(suffix):
+            number, factor = number.removesuffix(suffix), value
+            break
+    try:
+        return Decimal(number) * factor
+    except InvalidOperation:
+        return None
 
 
 # Images -----------------------------------------------------------------------------------------

@@ -324,7 +324,9 @@ def kafka_delete_claim(resource: Resource, _: World, __: Options) -> Iterator[Fi
     """,
 )
 def kafka_cluster_declared(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Find what belongs to no declared cluster."""
+    """Find what belongs to no declared cluster; a template for rebalances belongs to none."""
+    if text(resource.props, "metadata", "annotations", "strimzi.io/rebalance-template") == "true":
+        return
     if cluster_of(resource, world) is None:
         yield Finding(
             f"metadata.labels[{_CLUSTER_LABEL}]",

@@ -180,7 +180,7 @@ def postgres_delays(resource: Resource, _: World, options: Options) -> Iterator[
 )
 def postgres_wal_archive(resource: Resource, _: World, options: Options) -> Iterator[Finding]:
     """Require an archive that is never further behind than the RPO."""
-    if archiver(resource) is None:
+    if not archives(resource):
         yield Finding(
             "spec.plugins",
             "none archives the WAL",
@@ -231,15 +231,23 @@ def postgres_scheduled_backup(resource: Resource, world: World, _: Options) -> I
 @rule(
     "postgres-backup-method",
     Severity.HIGH,
-    kinds=(SCHEDULED_BACKUP,),
+    kinds=(SCHEDULED_BACKUP, CLUSTER),
     why="The default method is the in-tree one, which CloudNativePG has deprecated.",
     source=_BACKUP,
-    remedy="Set spec.method to plugin, or to volumeSnapshot.",
+    remedy="Set spec.method to plugin, or to volumeSnapshot; archive with the plugin too.",
     passing="{kind: ScheduledBackup, metadata: {name: postgres}, spec: {method: plugin}}",
     failing="{kind: ScheduledBackup, metadata: {name: postgres}, spec: {method: null}}",
 )
 def postgres_backup_method(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
     """Refuse the deprecated method."""
+    if resource.kind == CLUSTER:
+        if in_tree_store(resource):
+            yield Finding(
+                "spec.backup.barmanObjectStore",
+                "the in-tree store",
+                f"Move it to an ObjectStore, and add plugin {_PLUGIN} to spec.plugins.",
+            )
+        return
     method = text(resource.props, "spec", "method")
     if method not in {"plugin", "volumeSnapshot"}:
         yield Finding(
@@ -344,6 +352,16 @@ def archiver(cluster: Resource) -> Mapping[str, object] | None:
     """The plugin that archives the log, if one does."""
     plugins = mappings(cluster.props, "spec", "plugins")
     return next((each for each in plugins if is_true(each, "isWALArchiver")), None)
+
+
+def archives(cluster: Resource) -> bool:
+    """Whether the log is archived: by a plugin, or in the deprecated way that the operator has."""
+    return archiver(cluster) is not None or bool(in_tree_store(cluster))
+
+
+def in_tree_store(cluster: Resource) -> Mapping[str, object]:
+    """The store that the operator itself archives to; empty if there is none."""
+    return mapping(cluster.props, "spec", "backup", "barmanObjectStore")
 
 
 def archive_timeout(cluster: Resource) -> float | None:

@@ -10,10 +10,13 @@ from policies.model import Resource, is_true, mapping, mappings, number, text, t
 from policies.rule import ANY, Finding, Option, Options, Scope, Severity, rule
 from policies.world import (
     CRON_JOB,
+    JOB,
     NETWORK_POLICY,
     SERVICE,
+    SERVING,
     STATEFUL_SET,
     World,
+    matches,
     pod_selector,
 )
 
@@ -48,6 +51,36 @@ def service_selects(resource: Resource, world: World, _: Options) -> Iterator[Fi
     """Find Services without Pods; one without a selector has its endpoints from elsewhere."""
     if mapping(resource.props, "spec", "selector"):
         yield from _picks_nothing(resource, world, "spec.selector")
+
+
+@rule(
+    "workload-selects-its-pods",
+    Severity.HIGH,
+    kinds=SERVING,
+    why="A workload counts the Pods that its selector picks: if these are not its own, it makes "
+    "more for ever, or the API server refuses it in the middle of an update.",
+    source="https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#selector",
+    remedy="Let spec.selector match the labels of spec.template.",
+    passing="""
+        kind: Deployment
+        metadata: {name: web}
+        spec: {selector: {matchLabels: {app.kubernetes.io/name: web}}}
+    """,
+    failing="""
+        kind: Deployment
+        metadata: {name: web}
+        spec: {selector: {matchLabels: {app.kubernetes.io/name: wbe}}}
+    """,
+)
+def workload_selects_its_pods(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Compare the selector with the labels of the template."""
+    selector = pod_selector(resource)
+    if not selector or not matches(selector, world.workload(resource).labels):
+        yield Finding(
+            "spec.selector",
+            "does not match spec.template.metadata.labels" if selector else "not set",
+            "Set spec.selector.matchLabels to labels that spec.template.metadata.labels has.",
+        )
 
 
 @rule(
@@ -246,6 +279,33 @@ def cronjob_deadline(resource: Resource, _: World, options: Options) -> Iterator
             f"Set spec.startingDeadlineSeconds to {least} or more, and less than the time "
             "between two runs.",
         )
+
+
+@rule(
+    "job-restart-policy",
+    Severity.MEDIUM,
+    kinds=(JOB, CRON_JOB),
+    why="The default, Always, is refused for a Job: one that leaves it out never runs.",
+    source="https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-template",
+    remedy="Set the Pod's restartPolicy to OnFailure or Never.",
+    passing="""
+        kind: CronJob
+        metadata: {name: dump}
+        spec: {jobTemplate: {spec: {template: {spec: {restartPolicy: OnFailure}}}}}
+    """,
+    failing="""
+        kind: CronJob
+        metadata: {name: dump}
+        spec: {jobTemplate: {spec: {template: {spec: {restartPolicy: null}}}}}
+    """,
+)
+def job_restart_policy(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Require a policy that lets a Job end."""
+    workload = world.workload(resource)
+    policy = text(workload.pod, "restartPolicy")
+    if policy not in {"OnFailure", "Never"}:
+        where = workload.path("restartPolicy")
+        yield Finding(where, policy or "not set (Always)", f"Set {where} to OnFailure or Never.")
 
 
 @rule(

@@ -244,6 +244,25 @@ def disruption_budget_allows_eviction(
 
 
 @rule(
+    "disruption-budget-bound",
+    Severity.HIGH,
+    kinds=(DISRUPTION_BUDGET,),
+    why="A budget without a bound lets all Pods be evicted at once, as if there were none.",
+    source=_BUDGETS,
+    remedy="Set maxUnavailable: 1.",
+    passing="{kind: PodDisruptionBudget, metadata: {name: web}, spec: {maxUnavailable: 1}}",
+    failing="{kind: PodDisruptionBudget, metadata: {name: web}, spec: {maxUnavailable: null}}",
+)
+def disruption_budget_bound(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Require one of the two bounds."""
+    bounds = (at(resource.props, "spec", key) for key in ("maxUnavailable", "minAvailable"))
+    if all(bound is None for bound in bounds):
+        yield Finding(
+            "spec", "neither maxUnavailable nor minAvailable", "Set spec.maxUnavailable to 1."
+        )
+
+
+@rule(
     "disruption-budget-within-replicas",
     Severity.HIGH,
     kinds=(DISRUPTION_BUDGET,),

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from policies.model import Opaque, Resource, at, is_true, mapping, mappings, number, text, texts
-from policies.rule import Finding, Option, Options, Scope, Severity, rule
+from policies.model import (
+    Opaque,
+    Resource,
+    at,
+    is_true,
+    mapping,
+    mappings,
+    number,
+    numbered,
+    text,
+    texts,
+)
+from policies.rule import Finding, Level, Option, Options, Scope, Severity, rule
 from policies.world import BINDINGS, NETWORK_POLICY, SERVICE, WORKLOADS, Container, Workload, World
 
 _STANDARDS = "https://kubernetes.io/docs/concepts/security/pod-security-standards/"
@@ -176,6 +187,25 @@ def pod_no_host_namespaces(resource: Resource, world: World, _: Options) -> Iter
         if is_true(workload.pod, key):
             where = workload.path(key)
             yield Finding(where, "true", f"Remove {where}.")
+
+
+@rule(
+    "container-no-host-port",
+    Severity.HIGH,
+    kinds=WORKLOADS,
+    why="A port of the host keeps a second Pod off the node, and passes by every Service.",
+    source=_STANDARDS,
+    remedy="Remove hostPort; reach the Pods through a Service.",
+    passing=_web_pod("{containers: [{name: web, ports: [{name: http, containerPort: 8080}]}]}"),
+    failing=_web_pod("{containers: [{name: web, ports: [{name: http, hostPort: 8080}]}]}"),
+)
+def container_no_host_port(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Refuse ports of the host."""
+    for container in world.workload(resource).all_containers:
+        for index, port in numbered(container.spec, "ports"):
+            if taken := number(port, "hostPort"):
+                where = f"{container.path}.ports[{text(port, 'name') or index}].hostPort"
+                yield Finding(where, f"{taken:g}", f"Remove {where}.")
 
 
 @rule(
@@ -355,9 +385,41 @@ def container_no_secret_env(resource: Resource, world: World, _: Options) -> Ite
                 yield Finding(
                     f"{where}.value",
                     "a secret in clear",
-                    f"Put it into a Secret, and mount that as a file (or use {where}"
-                    ".valueFrom.secretKeyRef).",
+                    "Put it into a Secret, and mount that as a file.",
                 )
+
+
+@rule(
+    "container-secret-files",
+    Severity.LOW,
+    kinds=WORKLOADS,
+    level=Level.ADVISORY,
+    why="A variable is handed on to every child process and printed by many a crash report; and a "
+    "password that was changed does not reach it before a restart.",
+    source="https://kubernetes.io/docs/concepts/configuration/secret/",
+    remedy="Mount the Secret as files.",
+    passing=_web_pod("{volumes: [{name: login, secret: {secretName: login}}]}"),
+    failing=_web_pod("{containers: [{name: web, envFrom: [{secretRef: {name: login}}]}]}"),
+)
+def container_secret_files(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Find variables that are filled from a Secret."""
+    for container in world.workload(resource).all_containers:
+        for index, variable in numbered(container.spec, "env"):
+            if source := mapping(variable, "valueFrom", "secretKeyRef"):
+                where = f"env[{text(variable, 'name') or index}].valueFrom.secretKeyRef"
+                yield _from_secret(container, where, source)
+        for index, each in numbered(container.spec, "envFrom"):
+            if source := mapping(each, "secretRef"):
+                yield _from_secret(container, f"envFrom[{index}].secretRef", source)
+
+
+def _from_secret(container: Container, where: str, source: Mapping[str, object]) -> Finding:
+    name = text(source, "name")
+    return Finding(
+        f"{container.path}.{where}",
+        f"Secret {name}",
+        f"Mount Secret {name} as a volume, and let the program read its files.",
+    )
 
 
 @rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,15 @@ from typing import Any
 import pytest
 
 from drills import leftovers as machine
+from drills.kube import Kube
 from local.nodes import host, ready, real
 from local.nodes.cgroups import ROOT
 from local.nodes.real import Node
 from local.process import started_at
+from local.toolchain import build
+from tests.e2e import zone
 from tests.e2e.checkout import Checkout, until
+from tests.e2e.zone import Rest
 
 LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
 pytestmark = [
@@ -195,16 +200,46 @@ def test_a_frozen_node_is_lost_and_returns_once_it_thaws(checkout: Checkout, up:
         until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
 
 
-def test_a_node_that_was_killed_comes_back(checkout: Checkout, up: str) -> None:
-    victim = nodes(checkout)[2]
-    own = {pid: start for pid in processes_of(victim) if (start := started_at(pid))}
-    assert len(own) > 20
-    victim.kill()
-    assert [pid for pid, start in own.items() if started_at(pid) == start] == []
-    again = checkout.run("up", "dev")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert checkout.result("up-dev.json")["nodes"] == {"real": 3, "simulated": 0}
+DATA = "sim-dev-data"
+NOT_RUN = {"mongodb"}
+"""In the matrix, but no server of it runs here."""
+
+
+def test_a_lost_zone_takes_what_the_matrix_says_and_comes_back(checkout: Checkout, up: str) -> None:
+    """The zone is the one of Neo4j's only server, so that not all is expected to go on."""
+    rows = checkout.result("survival-dev.json")["verdicts"]
+    verdicts = [each for each in rows if each["domain"] == "zone"]
+    expected = {
+        each["name"]: (each["quorum"], each["writes"])
+        for each in verdicts
+        if each["system"] not in NOT_RUN
+    }
+    asked = [each for each in verdicts if each["name"] in expected]
+    assert {each["system"] for each in asked} == {
+        "postgres",
+        "redis",
+        "kafka",
+        "neo4j",
+        "service",
+    }
+    whole = dict.fromkeys(expected, (True, True))
     with checkout.api("dev") as api:
+        kubectl = build.ensure(["kubectl"], print)["kubectl"]
+        kube = Kube(api, kubectl, checkout.world("dev").cluster.kubeconfig)
+        zone.prepare(kube, DATA)
+        assert zone.truth(Rest(kube, DATA), asked, time.monotonic()) == whole
+        at = Rest(kube, DATA).one(DATA, "app.kubernetes.io/name=neo4j").node
+        victim = next(each for each in nodes(checkout) if each.name == at)
+        own = {pid: start for pid in processes_of(victim) if (start := started_at(pid))}
+        assert len(own) > 20
+        victim.kill()
+        killed = time.monotonic()
+        assert [pid for pid, start in own.items() if started_at(pid) == start] == []
+        assert zone.truth(Rest(kube, DATA, victim.name), asked, killed) == expected
+        again = checkout.run("up", "dev")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert checkout.result("up-dev.json")["nodes"] == {"real": 3, "simulated": 0}
+        assert zone.truth(Rest(kube, DATA), asked, time.monotonic() + 60) == whole
         until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
 
 

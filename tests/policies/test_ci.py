@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from policies.rules import RULES
 
 pytestmark = pytest.mark.unit
 
-PAGE = (Path(__file__).parents[2] / "docs" / "ci.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 WORKFLOWS = [yaml.safe_load(each) for each in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
 
 
@@ -68,6 +70,23 @@ def test_command_is_understood_and_finds_what_it_should(
     assert cli.main(shlex.split(command)) == 1
     written = re.search(r"--output (\S+)", command)
     assert (Path(written[1]).read_text() if written else capsys.readouterr().out).strip()
+
+
+def test_manifests_are_judged_without_the_sdk(tmp_path: Path) -> None:
+    """The jobs that judge manifests install PyYAML and jsonschema, and nothing else."""
+    path = tmp_path / "a.yaml"
+    path.write_text("apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: NodePort}\n")
+    program = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(['pulumi', 'grpc', 'google', 'jsonschema']))\n"
+        f"sys.argv = ['policies', 'check', {str(path)!r}]\n"
+        "runpy.run_module('policies', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "service-no-node-port" in done.stdout
 
 
 def test_there_are_three_such_commands() -> None:

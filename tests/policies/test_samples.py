@@ -112,3 +112,43 @@ def test_full_mongodb_has_members_but_no_point_in_time() -> None:
     found = sample(PERCONA, "cr.yaml")
     assert "mongodb-point-in-time" in found
     assert "mongodb-members" not in found
+
+
+# What upstream taught: shapes that no stack here has, and that are no weakness. -----------------
+
+
+def said(*objects: str) -> set[str]:
+    """The rules that a few objects break, alone."""
+    declared = [manifests.resource(yaml.safe_load(each)) for each in objects]
+    return {each.rule.name for each in Ruleset(RULES.values()).judge(World(declared), {})}
+
+
+def test_log_archived_by_the_operator_itself_is_archived_if_in_the_deprecated_way() -> None:
+    found = said(
+        "{apiVersion: postgresql.cnpg.io/v1, kind: Cluster, metadata: {name: a, namespace: games},"
+        " spec: {instances: 3, backup: {barmanObjectStore: {destinationPath: s3://backups/}}}}"
+    )
+    assert "postgres-wal-archive" not in found
+    assert "postgres-backup-method" in found
+
+
+def test_template_for_rebalances_belongs_to_no_cluster() -> None:
+    found = said(
+        "{apiVersion: kafka.strimzi.io/v1, kind: KafkaRebalance, metadata: {name: a, namespace: b,"
+        " annotations: {strimzi.io/rebalance-template: 'true'}}}"
+    )
+    assert "kafka-cluster-declared" not in found
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_service_may_select_what_the_prometheus_operator_makes(declared: bool) -> None:
+    service = (
+        "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: games},"
+        " spec: {selector: {alertmanager: main}, ports: [{port: 9093}]}}"
+    )
+    owner = (
+        "{apiVersion: monitoring.coreos.com/v1, kind: Alertmanager,"
+        " metadata: {name: main, namespace: games}}"
+    )
+    found = said(service, owner) if declared else said(service)
+    assert ("service-selects" in found) is not declared

@@ -128,3 +128,8 @@ def test_more_zones_lose_less_each() -> None:
     }
     seen = world(storage)
     assert survival.written(seen)["zones"] == 5
+
+
+def test_matrix_of_nothing_says_so() -> None:
+    (line,) = survival.table(World([]))
+    assert line.startswith("nothing to lose")

@@ -53,6 +53,7 @@ MUTATIONS: Table = {
         example("database-multi-az"),
     ),
     "database-zones": (example("database-zones"),),
+    "database-failover": (example("database-failover"),),
     "database-backup-retention": (
         each((INSTANCE, AURORA), put("backupRetentionPeriod", 0)),
         example("database-backup-retention"),

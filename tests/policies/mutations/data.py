@@ -129,6 +129,7 @@ MUTATIONS: Table = {
     "postgres-backup-method": (
         each(SCHEDULED_BACKUP, drop("spec.method")),
         each(SCHEDULED_BACKUP, put("spec.method", "barmanObjectStore")),
+        each(CLUSTER, put("spec.backup.barmanObjectStore", {"destinationPath": "s3://backups/"})),
     ),
     "postgres-isolation-check": (
         each(CLUSTER, put("spec.probes.liveness.isolationCheck.enabled", False)),

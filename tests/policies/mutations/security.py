@@ -33,6 +33,18 @@ def _variable(name: str) -> Change:
     return container(change)
 
 
+def _referring(name: str) -> Change:
+    def change(one: Props) -> None:
+        source = {"secretKeyRef": {"name": "login", "key": "password"}}
+        one["env"] = [*one.get("env", []), {"name": name, "valueFrom": source}]
+
+    return container(change)
+
+
+def _host_port(one: Props) -> None:
+    one["ports"] = [*one.get("ports", []), {"containerPort": 9, "hostPort": 9}]
+
+
 def _host_path(spec: Props) -> None:
     spec["volumes"] = [*spec.get("volumes", []), {"name": "host", "hostPath": {"path": "/var"}}]
 
@@ -86,6 +98,7 @@ MUTATIONS: Table = {
     "pod-no-host-namespaces": tuple(
         each(WORKLOADS, pod(put(key, True))) for key in ("hostNetwork", "hostPID", "hostIPC")
     ),
+    "container-no-host-port": (each(WORKLOADS, container(_host_port)),),
     "pod-no-host-path": (each(WORKLOADS, pod(_host_path)),),
     "namespace-pod-security": (
         each("core/Namespace", drop("metadata.labels")),
@@ -102,6 +115,10 @@ MUTATIONS: Table = {
     ),
     "container-no-secret-env": tuple(
         each(WORKLOADS, _variable(name)) for name in ("DB_PASSWORD", "API_KEY", "aws_secret")
+    ),
+    "container-secret-files": (
+        each(WORKLOADS, container(put("envFrom", [{"secretRef": {"name": "login"}}]))),
+        each(WORKLOADS, _referring("DB_PASSWORD")),
     ),
     "pod-service-account": (
         each(WORKLOADS, pod(drop("serviceAccountName"))),

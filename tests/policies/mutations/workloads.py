@@ -9,6 +9,7 @@ from policies.world import (
     CRON_JOB,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    JOB,
     NETWORK_POLICY,
     REPLICATED,
     SCALED_OBJECT,
@@ -141,6 +142,9 @@ MUTATIONS: Table = {
             _static,
         ),
     ),
+    "disruption-budget-bound": (
+        each(DISRUPTION_BUDGET, drop("spec.minAvailable", "spec.maxUnavailable")),
+    ),
     "disruption-budget-within-replicas": (
         each(
             DISRUPTION_BUDGET,
@@ -207,6 +211,10 @@ MUTATIONS: Table = {
         each(WORKLOADS, container(drop(f"resources.limits.{resource}")))
         for resource in ("cpu", "memory", "ephemeral-storage")
     ),
+    "container-limits-reserved": tuple(
+        each(WORKLOADS, container(put(f"resources.limits.{resource}", "64Gi")))
+        for resource in ("memory", "ephemeral-storage")
+    ),
     "container-image-tag": tuple(
         each(WORKLOADS, container(put("image", image)))
         for image in ("registry.example/web:latest", "registry.example:5000/web", "web")
@@ -214,6 +222,10 @@ MUTATIONS: Table = {
     "container-image-digest": (each(WORKLOADS, container(put("image", "registry.example/web:9"))),),
     "service-selects": (
         each(SERVICE, put("spec.selector", NOBODY), lambda one, _: at(one.props, "spec")),
+    ),
+    "workload-selects-its-pods": (
+        each(SERVING, put("spec.selector", {"matchLabels": NOBODY})),
+        each(SERVING, drop("spec.selector")),
     ),
     "network-policy-selects": (
         each(NETWORK_POLICY, put("spec.podSelector", {"matchLabels": NOBODY})),
@@ -241,6 +253,10 @@ MUTATIONS: Table = {
     "cronjob-deadline": (
         each(CRON_JOB, drop("spec.startingDeadlineSeconds")),
         example("cronjob-deadline"),
+    ),
+    "job-restart-policy": (
+        each((JOB, CRON_JOB), pod(drop("restartPolicy"))),
+        each((JOB, CRON_JOB), pod(put("restartPolicy", "Always"))),
     ),
     "cronjob-schedule": (
         each(CRON_JOB, put("spec.schedule", "0 0 30 2 *")),

@@ -1,0 +1,188 @@
+"""A stack whose zone is gone, asked system by system what still decides and takes writes.
+
+Each system is asked as its clients would ask it, in what is left of the cluster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drills.faults import Pod
+from drills.kube import Kube
+from drills.stores import Kafka
+from local.errors import LocalError
+
+EXEC_SECONDS = 15.0
+"""Beyond what the matrix allows a failover: a question may be on its way to what has just died."""
+
+Verdict = Mapping[str, Any]
+"""A row of build/survival-<stack>.json."""
+Question = Callable[[], object]
+_SENTINEL = '. "$REDIS_CONFIG/lib.sh"; ask $here sentinel'
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 7687), 3)"
+_PRODUCE = """
+import os, sys
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+folder = "/etc/kafka-secrets"
+own = f"{folder}/{os.environ['NAME']}.pem"
+access = {
+    "bootstrap.servers": sys.argv[1],
+    "security.protocol": "ssl",
+    "ssl.ca.location": f"{folder}/ca.crt",
+    "ssl.certificate.location": own,
+    "ssl.key.location": own,
+}
+if sys.argv[2] == "decide":
+    admin = AdminClient(access)
+    for name, ask in (
+        ("made", lambda: admin.create_topics([NewTopic("survival", 1, 2)], operation_timeout=5)),
+        ("gone", lambda: admin.delete_topics(["survival"], operation_timeout=5)),
+    ):
+        for done in ask().values():
+            done.result(8)
+else:
+    errors = []
+    producer = Producer({**access, "acks": "all", "delivery.timeout.ms": 8000})
+    producer.produce("drill", value="0", partition=0, on_delivery=lambda e, _: errors.append(e))
+    producer.flush(10)
+    assert errors == [None], errors
+"""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is left of a stack's cluster."""
+
+    kube: Kube
+    data: str
+    """The namespace of the data systems."""
+    gone: str = ""
+    """The node that is not there any more."""
+
+    def pods(self, namespace: str, labels: str) -> list[Pod]:
+        """The Pods with these labels that are Ready, and not where nothing runs any more."""
+        found = self.kube.ready_pods(namespace, labels)
+        return [each for each in found if each.node != self.gone]
+
+    def one(self, namespace: str, labels: str) -> Pod:
+        """The first of them.
+
+        Raises:
+            LocalError: if there is none.
+        """
+        for each in self.pods(namespace, labels):
+            return each
+        raise LocalError(f"no Pod with {labels} is left")
+
+    def asks(self, verdict: Verdict) -> tuple[Question, Question]:
+        """How to ask a system whether it can decide, and whether it acknowledges a write.
+
+        The questions raise `LocalError` where the answer is no.
+        """
+        match verdict["system"]:
+            case "postgres":
+                return self._primary, self._commit
+            case "redis":
+                return self._vote, self._set
+            case "kafka":
+                return lambda: self._kafka("decide"), lambda: self._kafka("write")
+            case "neo4j":
+                return self._connect, self._connect
+            case "service":
+                return lambda: None, lambda: self._serve(verdict["name"])
+        raise LookupError(f"nobody knows how to ask {verdict['system']}")
+
+    def _primary(self) -> Pod:
+        path = f"/apis/postgresql.cnpg.io/v1/namespaces/{self.data}/clusters/postgres"
+        status = self.kube.api.get(path)["status"]
+        pod = self.kube.pod(self.data, status["currentPrimary"])
+        if pod.node == self.gone or status["targetPrimary"] != pod.name:
+            raise LocalError(f"{pod.name} has no successor yet")
+        return pod
+
+    def _commit(self) -> None:
+        """Commit what waits for a standby as a row would, and leaves nothing."""
+        commit = "select pg_logical_emit_message(true, 'survival', '')"
+        self.kube.execute(self._primary(), "postgres", ["psql", "--command", commit])
+
+    def _sentinel(self) -> Pod:
+        return self.one(self.data, "app.kubernetes.io/name=redis-sentinel")
+
+    def _redis(self, pod: Pod, script: str) -> str:
+        answer = self.kube.execute(pod, "redis", ["sh", "-c", script]).strip()
+        if answer.startswith(("NO", "(error)", "ERR")):
+            raise LocalError(answer)
+        return answer
+
+    def _vote(self) -> None:
+        self._redis(self._sentinel(), f"{_SENTINEL} ckquorum redis")
+
+    def _set(self) -> None:
+        address = self._redis(self._sentinel(), f"{_SENTINEL} get-master-addr-by-name redis")
+        master = self.kube.pod(self.data, address.partition(".")[0])
+        if master.node == self.gone:
+            raise LocalError(f"{master.name} has no successor yet")
+        answer = self._redis(master, '. "$REDIS_CONFIG/lib.sh"; ask $here set survival 1')
+        if answer != "OK":
+            raise LocalError(f"a write was answered by {answer}")
+
+    def _kafka(self, what: str) -> None:
+        broker = self.one(self.data, "strimzi.io/cluster=kafka,strimzi.io/broker-role=true")
+        address = f"{broker.name}.kafka-kafka-brokers.{self.data}.svc:9091"
+        self.kube.execute(broker, "kafka", ["python3", "-c", _PRODUCE, address, what], 30)
+
+    def _connect(self) -> None:
+        """Connect from a service that uses it."""
+        client = self.one(self.data.replace("-data", "-standard"), f"{_NAME}=deck-analytics")
+        host = f"neo4j.{self.data}.svc.cluster.local"
+        self.kube.execute(client, "deck-analytics", ["python3", "-c", _CONNECT, host])
+
+    def _serve(self, name: str) -> None:
+        namespace, _, service = name.partition("/")
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{service}"
+        wanted = self.kube.api.get(path)["spec"]["replicas"]
+        left = len(self.pods(namespace, f"{_NAME}={service}"))
+        if 2 * left < wanted:
+            raise LocalError(f"{left} of {wanted} {service} are left")
+
+
+_NAME = "app.kubernetes.io/name"
+
+
+def prepare(kube: Kube, data: str) -> None:
+    """Make what is written to."""
+    Kafka(kube, data, "kafka").admit(data.replace("-data", "-core"), "simulation-engine")
+
+
+def truth(rest: Rest, verdicts: Iterable[Verdict], since: float) -> dict[str, tuple[bool, bool]]:
+    """By system: whether it decides and whether it takes writes, in the time that it may take.
+
+    What is said to be lost is asked last: by then, it had as much time as the others.
+
+    Args:
+        rest: what is left.
+        verdicts: rows of the matrix, whose seconds are waited for and not more.
+        since: when the zone was taken away, on the monotonic clock.
+    """
+    found = {}
+    for each in sorted(verdicts, key=lambda verdict: verdict["rto_seconds"] or float("inf")):
+        deadline = since + (each["rto_seconds"] or 0) + EXEC_SECONDS
+        decides, writes = rest.asks(each)
+        found[each["name"]] = (_in_time(decides, deadline), _in_time(writes, deadline))
+    return found
+
+
+def _in_time(question: Question, deadline: float) -> bool:
+    while True:
+        try:
+            question()
+        except LocalError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+        else:
+            return True

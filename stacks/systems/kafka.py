@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from stacks.contradictions import Contradiction, within
+from stacks.contradictions import Contradiction
 from stacks.fault_domains import ZONES, lost_with_a_zone
 from stacks.values import (
     DAY,
@@ -25,6 +25,7 @@ from stacks.values import (
     Resources,
     Seconds,
     expects,
+    within,
 )
 
 _FAILOVER: Final = 15

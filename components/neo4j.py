@@ -5,7 +5,8 @@ primaries of every database, in different zones; backups are taken from outside 
 ones and between them only what changed. Community has neither cluster nor backup of a running
 database: one server, a declared single point of failure, which stops now and then to be dumped.
 
-Traffic between servers and from clients is not encrypted here: that is the mesh's part.
+With an issuer of certificates every connection is encrypted and both ends are who they say they
+are: `components/neo4j_tls.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components import alerts, connection, jobs, metrics, neo4j_alerts, parts
+from components import alerts, connection, jobs, metrics, neo4j_alerts, neo4j_tls, parts
 from components.parts import Client, Endpoint
 from stacks import schedules
 from stacks.systems.neo4j import Edition, Neo4jRecovery, Neo4jSettings, backup_every
@@ -39,6 +40,7 @@ _STORE_PORT = 443
 """Of the object store, and of the service that lends the role to reach it."""
 
 _FILES = Path(__file__).parent / "neo4j_files"
+_ADMIN = "neo4j-admin.conf"
 _SCRIPTS, _SECRETS, _RUN, _DATA = "/etc/neo4j", "/etc/secrets", "/run/neo4j", "/data"
 
 _USER = 7474
@@ -109,7 +111,8 @@ class Neo4j(pulumi.ComponentResource):
 
     Clients connect to `NEO4J_URI` with `username` and `password` of the Secret `secret_name`. With
     a cluster it is a `neo4j://` address: the driver asks any server for the routing table and
-    sends writes to the leader.
+    sends writes to the leader. With an issuer it is `neo4j+s://`: the driver encrypts, and verifies
+    the servers by the authorities that its Pod trusts.
 
     The backups reach the bucket with the role that the ServiceAccount, named as the database, is
     given (EKS Pod Identity or an annotation): no key is stored. Community's dumps stay on the
@@ -122,7 +125,7 @@ class Neo4j(pulumi.ComponentResource):
                 "cards",
                 Neo4jArgs(
                     namespace="games-data",
-                    settings=Neo4jSettings(accept_license=True),
+                    settings=Neo4jSettings(accept_license=True, issuer="games"),
                     objective=Objective(rpo=3600, rto=180),
                     zones=("us-east-1a", "us-east-1b", "us-east-1c"),
                     priority_class="games-data",
@@ -170,6 +173,7 @@ class Neo4j(pulumi.ComponentResource):
                 f"{name}-network", metadata=metadata, spec=_network(name, args), opts=child
             ),
             self._discovery(name, args),
+            *self._certificate(name, args),
         ]
         PodDisruptionBudget(
             f"{name}-disruption",
@@ -214,10 +218,9 @@ class Neo4j(pulumi.ComponentResource):
         )
 
         client = Endpoint(args.namespace, name, PORT)
-        scheme = "neo4j" if _is_enterprise(args) else "bolt"
         self.endpoint = pulumi.Output.from_input(f"{client.host}:{PORT}")
         self.endpoints = (client,)
-        self.environment = {"NEO4J_URI": f"{scheme}://{client.host}:{PORT}", **_OPTIONS}
+        self.environment = {"NEO4J_URI": f"{_scheme(args)}://{client.host}:{PORT}", **_OPTIONS}
         self.secret_name = connection.publish(
             name,
             args.clients,
@@ -243,6 +246,21 @@ class Neo4j(pulumi.ComponentResource):
             },
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+    def _certificate(self, name: str, args: Neo4jArgs) -> list[pulumi.Resource]:
+        if args.settings.issuer is None:
+            return []
+        servers = range(1, args.settings.servers + 1)
+        entrance = Endpoint(args.namespace, name, PORT).host
+        return [
+            neo4j_tls.certificate(
+                name,
+                _metadata(_tls(name), args, "neo4j"),
+                args.settings.issuer,
+                [entrance, *(_host(name, number, args) for number in servers)],
+                pulumi.ResourceOptions(parent=self),
+            )
+        ]
 
     def _entrance(self, name: str, args: Neo4jArgs, servers: list[StatefulSet]) -> None:
         """Leads clients to servers that are ready; an update waits for one, so servers go first."""
@@ -312,6 +330,12 @@ def _is_enterprise(args: Neo4jArgs) -> bool:
     return args.settings.edition is Edition.ENTERPRISE
 
 
+def _scheme(args: Neo4jArgs) -> str:
+    """How a driver connects: by routing table or directly, and encrypted or not."""
+    scheme = "neo4j" if _is_enterprise(args) else "bolt"
+    return f"{scheme}+s" if args.settings.issuer else scheme
+
+
 def _metadata(name: str, args: Neo4jArgs, component: str) -> parts.Object:
     return parts.metadata(name, args.namespace, parts.labels(name, component))
 
@@ -331,6 +355,10 @@ def _servers(name: str) -> str:
 
 def _backup(name: str) -> str:
     return f"{name}-backup"
+
+
+def _tls(name: str) -> str:
+    return f"{name}-tls"
 
 
 def _host(name: str, number: int, args: Neo4jArgs) -> str:
@@ -353,8 +381,17 @@ def _ports(args: Neo4jArgs) -> dict[str, int]:
 
 def _files(name: str, args: Neo4jArgs) -> dict[str, str]:
     scripts = {path.name: path.read_text() for path in sorted(_FILES.iterdir())}
-    lines = (f"{key}={value}\n" for key, value in configuration(name, args).items())
-    return {"neo4j.conf": "".join(lines), **scripts}
+    files = {"neo4j.conf": configuration(name, args), _ADMIN: _administration(args)}
+    return {**{file: _lines(told) for file, told in files.items() if told}, **scripts}
+
+
+def _lines(told: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in told.items())
+
+
+def _administration(args: Neo4jArgs) -> dict[str, str]:
+    """What the programs of administration are told, which take backups over the network."""
+    return neo4j_tls.backup() if args.settings.issuer and _is_enterprise(args) else {}
 
 
 def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
@@ -377,6 +414,7 @@ def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
         # One that is out of memory answers no one and holds its leaderships: better none.
         "server.jvm.additional": "-XX:+ExitOnOutOfMemoryError",
         "dbms.usage_report.enabled": "false",
+        **(neo4j_tls.bolt() if args.settings.issuer else {}),
     }
     if not _is_enterprise(args):
         return shared
@@ -400,6 +438,7 @@ def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
         "server.metrics.prometheus.enabled": "true",
         "server.metrics.prometheus.endpoint": f"0.0.0.0:{_METRICS_PORT}",
         "server.metrics.filter": "*",
+        **(neo4j_tls.between_servers() if args.settings.issuer else {}),
     }
 
 
@@ -467,6 +506,7 @@ def _pod(name: str, number: int, args: Neo4jArgs) -> parts.Object:
             {"name": "secrets", "secret": {"secretName": name, "defaultMode": 0o440}},
             parts.scratch("run", "512Mi"),
             parts.scratch("tmp", "256Mi"),
+            *([neo4j_tls.volume(_tls(name))] if args.settings.issuer else []),
         ],
     }
 
@@ -510,7 +550,9 @@ def _container(name: str, number: int, args: Neo4jArgs) -> parts.Object:
             "timeoutSeconds": 5,
         },
         "readinessProbe": parts.exec_probe(
-            ["bash", f"{_SCRIPTS}/ready.sh", str(PORT)], period=5, failures=3
+            ["bash", f"{_SCRIPTS}/{'ready-tls.sh' if settings.issuer else 'ready.sh'}", str(PORT)],
+            period=5,
+            failures=3,
         ),
         "volumeMounts": [
             {"name": "config", "mountPath": _SCRIPTS, "readOnly": True},
@@ -518,6 +560,7 @@ def _container(name: str, number: int, args: Neo4jArgs) -> parts.Object:
             {"name": "data", "mountPath": _DATA},
             {"name": "run", "mountPath": _RUN},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, of the container
+            *([neo4j_tls.mount()] if settings.issuer else []),
         ],
     }
 
@@ -536,6 +579,19 @@ def _backup_job(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.O
         "--include-metadata=all",
         "--temp-path=/scratch",
     ]
+    environment = {"NEO4J_ACCEPT_LICENSE_AGREEMENT": "yes"}
+    mounts, volumes = [], []
+    if args.settings.issuer:
+        environment["NEO4J_CONF"] = _SCRIPTS
+        told = [{"key": _ADMIN, "path": _ADMIN}]
+        volumes = [
+            {"name": "config", "configMap": {"name": name, "items": told}},
+            neo4j_tls.volume(_tls(name)),
+        ]
+        mounts = [
+            {"name": "config", "mountPath": _SCRIPTS, "readOnly": True},
+            neo4j_tls.mount(),
+        ]
     run = jobs.Run(
         labels=parts.labels(_backup(name), "backup"),
         service_account=name,
@@ -547,7 +603,7 @@ def _backup_job(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.O
                 "name": "backup",
                 "image": args.settings.image,
                 "command": command,
-                "env": [{"name": "NEO4J_ACCEPT_LICENSE_AGREEMENT", "value": "yes"}],
+                "env": [{"name": key, "value": value} for key, value in environment.items()],
                 "resources": parts.container_resources(
                     _BACKUP_CPU, _BACKUP_MEMORY, _BACKUP_SCRATCH
                 ),
@@ -555,10 +611,11 @@ def _backup_job(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.O
                 "volumeMounts": [
                     {"name": "scratch", "mountPath": "/scratch"},
                     {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108
+                    *mounts,
                 ],
             }
         ],
-        volumes=[parts.scratch("scratch", _BACKUP_SCRATCH)],
+        volumes=[parts.scratch("scratch", _BACKUP_SCRATCH), *volumes],
     )
     return jobs.scheduled(run, schedules.cron(interval, _MINUTES[kind]))
 

@@ -241,9 +241,10 @@ class Pooled:
 
 
 class Postgres:
-    """The database that libpq's variables name, through a pooler in transaction mode.
+    """The database that `POSTGRES_URI` names, through a pooler in transaction mode.
 
-    So nothing outlives a transaction: no prepared statement, no session setting.
+    So nothing outlives a transaction: no prepared statement, no session setting. Without a URI,
+    libpq's variables say where it is.
     """
 
     INSERT = (
@@ -258,10 +259,10 @@ class Postgres:
     )
     UNDEFINED_TABLE = "42P01"
 
-    def __init__(self, login: Login, service: str) -> None:
+    def __init__(self, uri: str, login: Login, service: str) -> None:
         self._driver = importlib.import_module("psycopg2")
         self._driver.extensions.set_wait_callback(self._wait)
-        self._login, self._service = login, service
+        self._uri, self._login, self._service = uri, login, service
         self._idle: queue.LifoQueue[Pooled] = queue.LifoQueue(POOL_SIZE)
         self._patience = threading.local()
 
@@ -308,7 +309,7 @@ class Postgres:
         self._patience.ends = time.monotonic() + work.at_most(CONNECT_SECONDS)
         login = self._login.read()
         connection = self._driver.connect(
-            user=login["username"], password=login["password"], target_session_attrs="read-write"
+            self._uri, user=login["username"], password=login["password"]
         )
         return Pooled(connection, time.monotonic())
 
@@ -382,7 +383,8 @@ def dependencies(
     if events.topics(environment, "produces"):
         found["kafka"] = events.Producer(environment, Login(secrets / "kafka").read, service).use
     if "PGHOST" in environment:
-        postgres = Postgres(Login(secrets / "postgres"), service)
+        uri = environment.get("POSTGRES_URI", "")
+        postgres = Postgres(uri, Login(secrets / "postgres"), service)
         found["postgres"] = postgres.use
     if redis is None:
         return found, None

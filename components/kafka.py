@@ -5,8 +5,9 @@ zones, a record acknowledged only when another zone has it, a user for each serv
 rights than its topics need, and the copy of another region while the stack stands by.
 
 Draining a node: the operator's budget lets one server go at a time, but counts a broker as back
-once it runs, which is before its copies have caught up. Strimzi's Drain Cleaner (a webhook, part of
-what a cluster of one's own should run) turns evictions into restarts that wait for that.
+once it runs, which is before its copies have caught up. Strimzi's Drain Cleaner (a webhook that
+comes with the operator's release: `components/operators.py`) turns evictions into restarts that
+wait for that.
 """
 
 from __future__ import annotations

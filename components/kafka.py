@@ -19,7 +19,7 @@ import pulumi
 from pulumi_kubernetes.core.v1 import Secret
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
-from components import alerts, connection, kafka_alerts, metrics, parts, strimzi
+from components import alerts, certificates, connection, kafka_alerts, metrics, parts, strimzi
 from components.kafka_mirror import KafkaMirror, KafkaMirrorArgs
 from components.parts import Client, Endpoint
 from components.service import DataAccess
@@ -58,6 +58,9 @@ where librdkafka's own 10 s would outlast the failover."""
 _CONNECT_MILLISECONDS = 2000
 """For a connection to be there: a broker that fell silent costs no more than that before another is
 asked; librdkafka's own is 30 s."""
+
+_VALID_DAYS, _RENEWED_DAYS = 90, 30
+"""Of a certificate for services. For a new one Strimzi restarts the brokers by itself."""
 
 _INTERNAL = {
     "service.beta.kubernetes.io/aws-load-balancer-scheme": "internal",
@@ -114,8 +117,9 @@ class Kafka(pulumi.ComponentResource):
 
     Every client signs in with its own `username` and `password` and may touch its own topics and
     consumer group alone. Connections are encrypted, and by SCRAM both sides prove that they know
-    the password; clients do not verify the broker's certificate, because the authority that signs
-    it is made by the operator, after everything here, and known in this namespace alone.
+    the password. With `settings.issuer` clients verify the broker's certificate too; without it
+    they do not, because the authority that signs it is made by the operator, after everything
+    here, and known in this namespace alone.
 
     Example:
         A program of its own::
@@ -154,7 +158,7 @@ class Kafka(pulumi.ComponentResource):
         )
         kept = pulumi.ResourceOptions(
             parent=self,
-            depends_on=[network],
+            depends_on=[network, *self._certificate(name, args)],
             protect=args.protect,
             retain_on_delete=args.protect,
         )
@@ -215,11 +219,36 @@ class Kafka(pulumi.ComponentResource):
         self.endpoint = pulumi.Output.from_input(address)
         self.access = {
             user.client.name: self._publish(
-                name, user, brokers, _environment(address, user), credentials[user.client.name]
+                name,
+                user,
+                brokers,
+                _environment(address, user, args),
+                credentials[user.client.name],
             )
             for user in args.users
         }
         self.register_outputs({"endpoint": self.endpoint})
+
+    def _certificate(self, name: str, args: KafkaArgs) -> list[pulumi.Resource]:
+        if args.settings.issuer is None:
+            return []
+        entrance = f"{strimzi.bootstrap(name)}.{args.namespace}.svc"
+        return [
+            certificates.certificate(
+                f"{name}-certificate",
+                _metadata(name, strimzi.tls_secret(name), args, "broker"),
+                args.settings.issuer,
+                [
+                    f"{entrance}.cluster.local",
+                    entrance,
+                    # What brokers call themselves, once a client has found the first.
+                    f"*.{name}-kafka-brokers.{args.namespace}.svc",
+                ],
+                pulumi.ResourceOptions(parent=self),
+                days=_VALID_DAYS,
+                renewed_days=_RENEWED_DAYS,
+            )
+        ]
 
     def _topics(self, name: str, args: KafkaArgs, cluster: pulumi.Resource) -> None:
         """Deleting a KafkaTopic deletes its records, so it is protected as the cluster is."""
@@ -445,6 +474,7 @@ def _listeners(name: str, args: KafkaArgs) -> list[parts.Object]:
         "port": strimzi.CLIENT_PORT,
         "type": "internal",
         **secured,
+        **_own_certificate(name, args),
         # The operator opens a listener to everybody unless it is told to whom.
         "networkPolicyPeers": [own, *_peers(name, args)],
     }
@@ -470,6 +500,14 @@ def _listeners(name: str, args: KafkaArgs) -> list[parts.Object]:
         },
     }
     return [clients, mirror]
+
+
+def _own_certificate(name: str, args: KafkaArgs) -> parts.Object:
+    if args.settings.issuer is None:
+        return {}
+    files = {"certificate": "tls.crt", "key": "tls.key"}
+    shown = {"secretName": strimzi.tls_secret(name), **files}
+    return {"configuration": {"brokerCertChainAndKey": shown}}
 
 
 def _peers(name: str, args: KafkaArgs) -> list[parts.Object]:
@@ -543,7 +581,7 @@ def _right(kind: str, name: str, operations: list[str]) -> parts.Object:
     return {"type": "allow", "resource": resource, "operations": operations}
 
 
-def _environment(address: str, user: User) -> dict[str, str]:
+def _environment(address: str, user: User, args: KafkaArgs) -> dict[str, str]:
     """Where the brokers are, and how a client loses nothing.
 
     Named as Kafka's own properties. Producers wait for every copy in sync, and number their
@@ -554,7 +592,7 @@ def _environment(address: str, user: User) -> dict[str, str]:
         "KAFKA_BOOTSTRAP_SERVERS": address,
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION": "false",
+        "KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION": "true" if args.settings.issuer else "false",
         "KAFKA_RECONNECT_BACKOFF_MAX_MS": str(_RECONNECT_MILLISECONDS),
         "KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS": str(_CONNECT_MILLISECONDS),
         **_producer(user.produces),

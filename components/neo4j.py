@@ -25,7 +25,16 @@ from pulumi_kubernetes.core.v1 import ConfigMap, Secret, Service, ServiceAccount
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components import alerts, connection, jobs, metrics, neo4j_alerts, neo4j_tls, parts
+from components import (
+    alerts,
+    certificates,
+    connection,
+    jobs,
+    metrics,
+    neo4j_alerts,
+    neo4j_tls,
+    parts,
+)
 from components.parts import Client, Endpoint
 from stacks import schedules
 from stacks.systems.neo4j import Edition, Neo4jRecovery, Neo4jSettings, backup_every
@@ -253,12 +262,14 @@ class Neo4j(pulumi.ComponentResource):
         servers = range(1, args.settings.servers + 1)
         entrance = Endpoint(args.namespace, name, PORT).host
         return [
-            neo4j_tls.certificate(
-                name,
+            certificates.certificate(
+                f"{name}-certificate",
                 _metadata(_tls(name), args, "neo4j"),
                 args.settings.issuer,
                 [entrance, *(_host(name, number, args) for number in servers)],
                 pulumi.ResourceOptions(parent=self),
+                days=neo4j_tls.VALID_DAYS,
+                renewed_days=neo4j_tls.RENEWED_DAYS,
             )
         ]
 

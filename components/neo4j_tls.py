@@ -7,11 +7,7 @@ shows none. Why so: docs/decisions/neo4j-tls.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
-
-import pulumi
-from pulumi_kubernetes.apiextensions import CustomResource
 
 from components import parts
 
@@ -25,46 +21,6 @@ VALID_DAYS: Final = 365
 RENEWED_DAYS: Final = 90
 """Before its end a certificate is renewed. A server shows the new one from its next start on, so
 this is how long a start may be away: node images are mostly replaced once a month."""
-
-
-def certificate(
-    name: str,
-    metadata: parts.Object,
-    issuer: str,
-    hosts: Iterable[str],
-    opts: pulumi.ResourceOptions,
-) -> CustomResource:
-    """Ask cert-manager for the Secret that `volume` mounts.
-
-    Args:
-        name: of the database.
-        metadata: of the Certificate; its name is the Secret's.
-        issuer: name of the ClusterIssuer.
-        hosts: every name that clients and servers connect to.
-        opts: of the resource.
-    """
-    return CustomResource(
-        f"{name}-certificate",
-        api_version="cert-manager.io/v1",
-        kind="Certificate",
-        metadata=metadata,
-        spec={
-            "secretName": metadata["name"],
-            "issuerRef": {"group": "cert-manager.io", "kind": "ClusterIssuer", "name": issuer},
-            "dnsNames": list(hosts),
-            # Servers are each other's clients.
-            "usages": ["digital signature", "key encipherment", "server auth", "client auth"],
-            "duration": f"{VALID_DAYS * 24}h0m0s",
-            "renewBefore": f"{RENEWED_DAYS * 24}h0m0s",
-            "privateKey": {
-                "algorithm": "RSA",
-                "encoding": "PKCS8",
-                "size": 3072,
-                "rotationPolicy": "Always",
-            },
-        },
-        opts=opts,
-    )
 
 
 def bolt() -> dict[str, str]:

@@ -45,9 +45,6 @@ PORT = 7687
 
 _CLUSTER_PORT, _RAFT_PORT, _ROUTING_PORT, _BACKUP_PORT = 6000, 7000, 7688, 6362
 _METRICS_PORT = 2004
-_STORE_PORT = 443
-"""Of the object store, and of the service that lends the role to reach it."""
-
 _FILES = Path(__file__).parent / "neo4j_files"
 _ADMIN = "neo4j-admin.conf"
 _SCRIPTS, _SECRETS, _RUN, _DATA = "/etc/neo4j", "/etc/secrets", "/run/neo4j", "/data"
@@ -299,8 +296,7 @@ class Neo4j(pulumi.ComponentResource):
                     *parts.allow_to(
                         [{"podSelector": {"matchLabels": parts.selector(name)}}], _BACKUP_PORT
                     ),
-                    # The address of the bucket is not known here.
-                    {"ports": parts.ports(_STORE_PORT)},
+                    *parts.allow_to_store(),
                 ],
             ),
             opts=pulumi.ResourceOptions(parent=self),

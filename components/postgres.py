@@ -32,7 +32,7 @@ PORT = 5432
 _STATUS_PORT = 8000
 _METRICS_PORT, _POOLER_METRICS_PORT = 9187, 9127
 _API_PORTS = (443, 6443)
-"""Of the Kubernetes API, which every instance watches, and of the object store."""
+"""Of the Kubernetes API, which every instance watches."""
 
 _WORKLOAD = "postgresql"
 """What the operator puts into `app.kubernetes.io/name` of every Pod that it makes."""
@@ -367,8 +367,9 @@ class Postgres(pulumi.ComponentResource):
                     ],
                     egress=[
                         *parts.allow_to(family, PORT, _STATUS_PORT),
-                        # The addresses of the API server and of the bucket are not known here.
+                        # The address of the API server is not known here.
                         {"ports": parts.ports(*_API_PORTS)},
+                        *parts.allow_to_store(),
                     ],
                 ),
                 opts=pulumi.ResourceOptions(parent=self),

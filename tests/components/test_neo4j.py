@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components import neo4j, neo4j_alerts, parts
-from components.neo4j import Neo4j, Neo4jArgs
+from components import neo4j_alerts, neo4j_server, parts
+from components.neo4j import Neo4j
+from components.neo4j_server import Neo4jArgs
 from components.parts import Client
 from stacks.systems.neo4j import Neo4jSettings
 from stacks.values import Objective
@@ -61,7 +62,7 @@ def _pods(settings: Neo4jSettings = ENTERPRISE) -> list[dict[str, Any]]:
 
 
 def _configuration(settings: Neo4jSettings = ENTERPRISE) -> dict[str, str]:
-    return neo4j.configuration("cards", _args(settings))
+    return neo4j_server.configuration("cards", _args(settings))
 
 
 def test_each_server_is_a_set_of_its_own() -> None:

@@ -22,7 +22,7 @@ import neo4j
 import pytest
 from neo4j.exceptions import ServiceUnavailable
 
-from components.neo4j import configuration
+from components.neo4j_server import configuration
 from components.neo4j_tls import FOLDER as TLS_FOLDER
 from local.images import maven
 from local.images.definition import DIGESTS, FOLDER, definitions

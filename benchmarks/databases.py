@@ -120,7 +120,7 @@ def measure() -> list[tuple[int, float]]:
         target = World(STACK, Path(folder), world.SIMULATED)
         with target.locked():
             try:
-                engine = Engine.prepare(target, target.start(settings, _say), _say)
+                engine = Engine.prepare(target, target.start(settings, _say), _nothing)
                 _make_room(target)
                 _preview(engine, 1, settings)  # imports what a program imports once
                 turns = [
@@ -166,9 +166,20 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
+def _nothing(_: str) -> None:
+    """What the engine tells of slow resources would drown the rest."""
+
+
 def main() -> None:
-    """Measure, print and write."""
-    curve = measure()
+    """Measure, print and write.
+
+    Raises:
+        SystemExit: if a preview fails.
+    """
+    try:
+        curve = measure()
+    except LocalError as error:
+        raise SystemExit(f"error: {error}") from None
     by_size = dict(curve)
     ratios = {
         "preview_50_databases_over_50_times_one": _over(by_size, 50, 1),

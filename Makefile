@@ -42,9 +42,10 @@ drill: $(READY) ## cause a fault and account for it, DRILL=postgres-node [TIMES=
 down: $(READY) ## end the local worlds and forget what they held [STACK=…]
 	@$(RUN) local down $(if $(filter command line,$(origin STACK)),$(STACK))
 
-bench: $(READY) ## compare the policies with other checkers, and what they cost [CHECKOV=… TRIVY=…]
+bench: $(READY) ## compare the policies with other checkers; what they, and many databases, cost [CHECKOV=… TRIVY=…]
 	@CHECKOV=$(CHECKOV) TRIVY=$(TRIVY) $(RUN) benchmarks.checkers
 	@$(RUN) benchmarks.policies
+	@$(RUN) benchmarks.databases
 
 test: $(READY) lint ## check everything
 	@$(RUN) local test $(TESTS)

@@ -86,7 +86,7 @@ def _maker(name: str, args: KafkaMirrorArgs) -> parts.Object:
         "target": {
             "alias": "target",
             "bootstrapServers": f"{strimzi.bootstrap(args.cluster)}:{strimzi.CLIENT_PORT}",
-            **_trust(f"{args.cluster}-cluster-ca-cert"),
+            **_trust_beside(args),
             **_login(name, strimzi.password_secret(args.cluster, name)),
             "groupId": name,
             **{f"{topic}StorageTopic": f"__{name}-{topic}" for topic in _STATE},
@@ -122,8 +122,16 @@ _STATE = ("config", "offset", "status")
 """Topics in which MirrorMaker keeps its own state."""
 
 
-def _trust(secret: str) -> parts.Object:
-    return {"tls": {"trustedCertificates": [{"secretName": secret, "pattern": "*.crt"}]}}
+def _trust_beside(args: KafkaMirrorArgs) -> parts.Object:
+    """Trust whoever signs what the brokers beside the mirror show to clients."""
+    if args.settings.issuer is not None:
+        return _trust(strimzi.tls_secret(args.cluster), "ca.crt")
+    return _trust(f"{args.cluster}-cluster-ca-cert")
+
+
+def _trust(secret: str, pattern: str = "*.crt") -> parts.Object:
+    """Trust the authorities of a Secret; Strimzi keeps a former one beside the present one."""
+    return {"tls": {"trustedCertificates": [{"secretName": secret, "pattern": pattern}]}}
 
 
 def _login(user: str, secret: str) -> parts.Object:

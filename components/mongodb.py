@@ -34,8 +34,6 @@ _WORKLOAD = "percona-server-mongodb"
 """What the operator puts into `app.kubernetes.io/name` of every Pod that it makes."""
 
 _METRICS_PORT = 9216
-_STORE_PORT = 443
-"""Of the object store, and of the service that lends the role to reach it."""
 
 _USER = 1001
 """`mongodb` in Percona's images."""
@@ -343,8 +341,7 @@ def _network(name: str, args: MongodbArgs) -> parts.Object:
         ],
         egress=[
             *parts.allow_to(family, PORT),
-            # The address of the bucket is not known here.
-            {"ports": parts.ports(_STORE_PORT)},
+            *parts.allow_to_store(),
         ],
     )
 

@@ -1,14 +1,20 @@
 """What is watched of a Neo4j database, and when a person is called.
 
-From Kubernetes' own metrics (kube-state-metrics and the kubelet), which both editions have.
+From Kubernetes' own metrics (kube-state-metrics and the kubelet), which both editions have, and
+cert-manager's of the certificate.
 """
 
 from __future__ import annotations
 
 from components import jobs
 from components.alerts import Alert, Severity, volume_filling
+from components.neo4j_tls import RENEWED_DAYS
 from stacks.fault_domains import majority
 from stacks.systems.neo4j import Edition, Neo4jSettings
+from stacks.values import DAY
+
+_TAKEN_DAYS = 60
+"""For a server to start again by itself after a renewal, and so show the new certificate."""
 
 
 def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) -> list[Alert]:
@@ -48,6 +54,8 @@ def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) ->
                 "neo4j.md#server-down",
             )
         )
+    if settings.issuer is not None:
+        found += _certificate(name, namespace)
     if settings.edition is Edition.ENTERPRISE:
         found.append(
             jobs.overdue(
@@ -60,3 +68,37 @@ def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) ->
             )
         )
     return found
+
+
+def _certificate(name: str, namespace: str) -> list[Alert]:
+    def known(what: str) -> str:
+        """A metric of cert-manager, however its own namespace is told apart when it is scraped."""
+        both = (
+            f'certmanager_certificate_{what}{{name="{name}-tls",{label}="{namespace}"}}'
+            for label in ("exported_namespace", "namespace")
+        )
+        return f"({' or '.join(both)})"
+
+    begun, ends = (
+        f"max({known(f'{end}_timestamp_seconds')})" for end in ("not_before", "not_after")
+    )
+    started = f'min(kube_pod_start_time{{namespace="{namespace}",pod=~"{name}-[0-9]+-0"}})'
+    late = (RENEWED_DAYS - _TAKEN_DAYS) * DAY
+    return [
+        Alert(
+            "Neo4jCertificateNotTaken",
+            f"{started} < {begun} and time() - {begun} > {_TAKEN_DAYS * DAY}",
+            600,
+            Severity.WARNING,
+            "A server still shows the certificate before the present one: start it again",
+            "neo4j.md#certificate",
+        ),
+        Alert(
+            "Neo4jCertificateNotRenewed",
+            f"{ends} - time() < {late} or absent({known('ready_status')})",
+            600,
+            Severity.WARNING,
+            "The certificate ends within a month, or cert-manager knows of none",
+            "neo4j.md#certificate",
+        ),
+    ]

@@ -9,9 +9,9 @@ and policies judge them. A release that is a Helm chart is a `Chart` of the SDK,
 reason: a `Release` would hide its objects from policies.
 
 What ran: every object of the manifests, but cert-manager's, on a real API server and scheduler, and
-the operators' programs as processes. Strimzi's chart was never rendered, and nothing was downloaded
-from upstream, since neither can be had here: tests look at what is asked of the chart, and read the
-manifests, the same bytes, from the operators' Go modules.
+the operators' programs as processes. Strimzi's charts were never rendered, and nothing was
+downloaded from upstream, since neither can be had here: tests look at what is asked of the charts,
+and read the manifests, the same bytes, from the operators' Go modules.
 
 A further operator (prometheus-operator, KEDA, Istio, OpenFeature, Velero) is a release in
 `components/releases.py`, a key in `stacks/operators.py`, and a line in `_MANIFESTS` or `_CHARTS`.
@@ -144,19 +144,25 @@ class Operators(pulumi.ComponentResource):
                 _declare(name, body, ready)
 
     def _strimzi(self, name: str) -> None:
+        """Declare the operator, and the webhook that turns drains into its restarts."""
         namespace = Namespace(
             f"{name}-namespace",
             metadata=parts.metadata(releases.STRIMZI_NAMESPACE, labels=_WALLED),
             opts=pulumi.ResourceOptions(parent=self),
         )
-        Chart(
-            name,
-            chart=releases.STRIMZI.name,
-            version=releases.STRIMZI.version,
-            namespace=releases.STRIMZI_NAMESPACE,
-            values=releases.strimzi_values(),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
-        )
+        charts = {
+            name: (releases.STRIMZI, releases.strimzi_values()),
+            f"{name}-drain-cleaner": (releases.DRAIN_CLEANER, releases.drain_cleaner_values()),
+        }
+        for resource, (chart, values) in charts.items():
+            Chart(
+                resource,
+                chart=chart.name,
+                version=chart.version,
+                namespace=releases.STRIMZI_NAMESPACE,
+                values=values,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+            )
 
 
 _WALLED: Final = {

@@ -333,6 +333,16 @@ def allow_to(peers: Sequence[Object], *numbers: int) -> list[Object]:
     return [{"to": list(peers), "ports": ports(*numbers)}] if peers else []
 
 
+def allow_to_store() -> list[Object]:
+    """Egress rules to the object store, whose address is not known here, and to the role for it.
+
+    EKS Pod Identity lends the role from an address of the node's own, without encryption; other
+    ways (a token of the ServiceAccount) ask AWS, as the store is asked.
+    """
+    lender = [{"ipBlock": {"cidr": "169.254.170.23/32"}}]
+    return [{"ports": ports(443)}, *allow_to(lender, 80)]
+
+
 def network_policy(
     pods: Mapping[str, str], ingress: Sequence[Object] = (), egress: Sequence[Object] = ()
 ) -> Object:

@@ -23,6 +23,7 @@ from components.redis import Redis, RedisArgs
 from components.service import DataAccess, Service, ServiceArgs
 from stacks.settings import Role, Settings
 from stacks.systems import DataSystem
+from stacks.systems.neo4j import Edition
 
 Store = Postgres | Redis | Mongodb | Neo4j | Kafka
 """A component whose data services use; each tells its `endpoint`, and the way in: `access` of each
@@ -101,30 +102,40 @@ class Platform(pulumi.ComponentResource):
         }
         self.register_outputs(self.outputs)
 
-    def _postgres(
-        self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
-    ) -> Postgres:
-        namespace, source = parts.namespace(settings.prefix, parts.DATA), settings.postgres.source
-        recovery = settings.postgres.recovery
+    def _bucket_access(
+        self, system: DataSystem, settings: Settings, backup: Backup, *reads: str | None
+    ) -> None:
+        """Let the Pods of a system write to the stack's bucket, and read from others."""
         BucketAccess(
-            f"{DataSystem.POSTGRES}-backup-access",
+            f"{system}-backup-access",
             BucketAccessArgs(
-                system=DataSystem.POSTGRES,
-                role=f"{backup.bucket_name}-{DataSystem.POSTGRES}",
-                namespace=namespace,
-                account=DataSystem.POSTGRES,
+                system=system,
+                role=f"{backup.bucket_name}-{system}",
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                account=system,
                 writes=backup.bucket_name,
-                reads=tuple(read.bucket for read in (recovery, source) if read and read.bucket),
+                reads=tuple(bucket for bucket in reads if bucket),
                 region=settings.region,
                 eks_cluster=settings.backup.eks_cluster,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[backup]),
         )
+
+    def _postgres(
+        self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
+    ) -> Postgres:
+        own = settings.postgres
+        self._bucket_access(
+            DataSystem.POSTGRES,
+            settings,
+            backup,
+            *(read.bucket for read in (own.recovery, own.source) if read),
+        )
         return Postgres(
             DataSystem.POSTGRES,
             PostgresArgs(
-                namespace=namespace,
-                settings=settings.postgres,
+                namespace=parts.namespace(settings.prefix, parts.DATA),
+                settings=own,
                 objective=settings.objectives.postgres,
                 zones=settings.zones,
                 priority_class=parts.priority_class(settings.prefix, parts.DATA),
@@ -141,25 +152,14 @@ class Platform(pulumi.ComponentResource):
         )
 
     def _redis(self, settings: Settings, foundation: Foundation, backup: Backup) -> Redis:
-        namespace, recovery = parts.namespace(settings.prefix, parts.DATA), settings.redis.recovery
-        BucketAccess(
-            f"{DataSystem.REDIS}-backup-access",
-            BucketAccessArgs(
-                system=DataSystem.REDIS,
-                role=f"{backup.bucket_name}-{DataSystem.REDIS}",
-                namespace=namespace,
-                account=DataSystem.REDIS,
-                writes=backup.bucket_name,
-                reads=(recovery.bucket,) if recovery and recovery.bucket else (),
-                region=settings.region,
-                eks_cluster=settings.backup.eks_cluster,
-            ),
-            pulumi.ResourceOptions(parent=self, depends_on=[backup]),
+        recovery = settings.redis.recovery
+        self._bucket_access(
+            DataSystem.REDIS, settings, backup, recovery.bucket if recovery else None
         )
         return Redis(
             DataSystem.REDIS,
             RedisArgs(
-                namespace=namespace,
+                namespace=parts.namespace(settings.prefix, parts.DATA),
                 settings=settings.redis,
                 zones=settings.zones,
                 priority_class=parts.priority_class(settings.prefix, parts.DATA),
@@ -175,6 +175,7 @@ class Platform(pulumi.ComponentResource):
     def _mongodb(
         self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
     ) -> Mongodb:
+        self._bucket_access(DataSystem.MONGODB, settings, backup)
         return Mongodb(
             DataSystem.MONGODB,
             MongodbArgs(
@@ -194,6 +195,11 @@ class Platform(pulumi.ComponentResource):
         )
 
     def _neo4j(self, settings: Settings, foundation: Foundation, backup: Backup) -> Neo4j:
+        recovery = settings.neo4j.recovery
+        if settings.neo4j.edition is Edition.ENTERPRISE:  # Community's dumps stay on its volume
+            self._bucket_access(
+                DataSystem.NEO4J, settings, backup, recovery.bucket if recovery else None
+            )
         return Neo4j(
             DataSystem.NEO4J,
             Neo4jArgs(

@@ -20,6 +20,13 @@ _LAG_SECONDS = 60
 _TRANSACTION_SECONDS = 300
 """CloudNativePG's own threshold: longer ones hold back vacuum, and locks that others wait for."""
 
+_WAITING_SHARE = 0.25
+"""Of all connections: so many that wait for locks of others are a queue. CloudNativePG's own
+threshold, 300 of them, is more than a server here has connections."""
+
+_DEADLOCKS = 10
+"""In an hour: each costs its loser the transaction, and some are normal."""
+
 _CONNECTIONS_SHARE = 0.8
 
 _AGE = 300_000_000
@@ -133,6 +140,15 @@ def _backups(pods: str, settings: PostgresSettings, timeout: int) -> list[Alert]
             "postgres.md#archive-stale",
         ),
         Alert(
+            "PostgresArchiveFails",
+            f"cnpg_pg_stat_archiver_last_failed_time{{{pods}}} > "
+            f"cnpg_pg_stat_archiver_last_archived_time{{{pods}}}",
+            300,
+            Severity.WARNING,
+            "{{ $labels.pod }} fails to archive its log, which fills its volume meanwhile",
+            "postgres.md#archive-stale",
+        ),
+        Alert(
             "PostgresBackupOverdue",
             f"time() - {last} > {_LATE * settings.backup_every} or absent({last})",
             1800,
@@ -172,6 +188,25 @@ def _slowly(pods: str) -> list[Alert]:
             "A transaction of {{ $labels.usename }} in {{ $labels.datname }} is open for "
             "{{ $value | humanizeDuration }}",
             "postgres.md#long-transaction",
+        ),
+        Alert(
+            "PostgresBackendsWait",
+            f"sum by (pod) (cnpg_backends_waiting_total{{{pods}}}) / {most} > {_WAITING_SHARE}",
+            60,
+            Severity.WARNING,
+            "{{ $value | humanizePercentage }} of the connections of {{ $labels.pod }} wait for "
+            "locks of others",
+            "postgres.md#locks",
+        ),
+        Alert(
+            "PostgresDeadlocks",
+            f"sum by (datname) (increase(cnpg_pg_stat_database_deadlocks{{{pods}}}[1h])) "
+            f"> {_DEADLOCKS}",
+            60,
+            Severity.WARNING,
+            "{{ $value | humanize }} transactions in {{ $labels.datname }} were ended in an hour, "
+            "since they waited for each other",
+            "postgres.md#locks",
         ),
         Alert(
             "PostgresWraparound",

@@ -22,7 +22,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components import alerts, connection, metrics, parts, redis_alerts
 from components.parts import Client, Endpoint
-from components.redis_backup import STORE_PORT, RedisBackup, RedisBackupArgs
+from components.redis_backup import RedisBackup, RedisBackupArgs
 from stacks.systems.redis import CacheSettings, RedisSettings
 from stacks.values import size_in_bytes
 
@@ -423,8 +423,7 @@ def _network(name: str, args: RedisArgs, group: _Set) -> parts.Object:
         egress=[
             *parts.allow_to(family[:1], servers.port),
             *parts.allow_to(family[1:], sentinels.port),
-            # The address of the bucket is not known here.
-            *([{"ports": parts.ports(STORE_PORT)}] if data and args.settings.recovery else []),
+            *(parts.allow_to_store() if data and args.settings.recovery else []),
         ],
     )
 

@@ -17,9 +17,6 @@ from components import jobs, parts
 from stacks import schedules
 from stacks.systems.redis import RedisSettings
 
-STORE_PORT = 443
-"""Of the object store, and of the service that lends the role to reach it."""
-
 _MINUTE = 25
 """Past the hour: not when the other systems' backups begin."""
 
@@ -70,8 +67,7 @@ class RedisBackup(pulumi.ComponentResource):
                     *parts.allow_to(
                         [{"podSelector": {"matchLabels": parts.selector(args.cache)}}], args.port
                     ),
-                    # The address of the bucket is not known here.
-                    {"ports": parts.ports(STORE_PORT)},
+                    *parts.allow_to_store(),
                 ],
             ),
             opts=child,

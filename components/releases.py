@@ -77,6 +77,7 @@ PERCONA_MONGODB: Final = Manifest(
     "baa2d1e75e2a75ae444f57359f834477bf0cf4b3bc710f7a328c2589b25214b7",
 )
 STRIMZI: Final = Chart("1.2.0", "oci://quay.io/strimzi-helm/strimzi-kafka-operator")
+DRAIN_CLEANER: Final = Chart("1.6.0", "oci://quay.io/strimzi-helm/strimzi-drain-cleaner")
 
 BARMAN_IMAGE: Final = f"ghcr.io/cloudnative-pg/plugin-barman-cloud:v{BARMAN_CLOUD.version}"
 BARMAN_SIDECAR: Final = BARMAN_IMAGE.replace(":", "-sidecar:")
@@ -313,4 +314,24 @@ def strimzi_values() -> Document:
         "tolerations": parts.tolerations(TOLERATION_SECONDS),
         "affinity": parts.apart({"name": "strimzi-cluster-operator"}),
         "resources": _resources("200m", "512Mi"),
+    }
+
+
+def drain_cleaner_values() -> Document:
+    """Values of the chart of Strimzi's Drain Cleaner, beside the operator.
+
+    It answers evictions of Kafka's Pods with "no", and has the operator restart them once their
+    copies have caught up. While it is away evictions are let through, and the operator's budget
+    alone holds them back: a drain must not hang on it. It offers no priority.
+    """
+    return {
+        "replicaCount": REPLICAS,
+        "namespace": {"create": False, "name": STRIMZI_NAMESPACE},
+        "podDisruptionBudget": {"create": True, "minAvailable": 1},
+        "topologySpreadConstraints": parts.spread({"app": "strimzi-drain-cleaner"}),
+        "tolerations": parts.tolerations(TOLERATION_SECONDS),
+        "webhook": {"failurePolicy": "Ignore"},
+        "resources": _resources("50m", "128Mi"),
+        "podSecurityContext": parts.pod_security(),
+        "securityContext": parts.container_security(),
     }

@@ -55,6 +55,11 @@ def password_secret(name: str, user: str) -> str:
     return f"{name}-{user}-password"
 
 
+def tls_secret(name: str) -> str:
+    """Name the Secret with the certificate that brokers show to services."""
+    return f"{name}-tls"
+
+
 def readiness(wait: bool) -> dict[str, str]:
     """Have an update wait until the operator reports a resource ready."""
     return {"pulumi.com/waitFor": "condition=Ready"} if wait else {}

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from components import parts
-from components.postgres import PostgresArgs, cluster_spec
+from components.postgres_cluster import PostgresArgs, cluster_spec
 from drills import client, run
 from drills.__main__ import LocalNodes, place_of
 from drills.faults import Pod

@@ -90,6 +90,13 @@ class Outcome:
         return set(self.changes) <= {"same"} and not self.adjusted
 
 
+def platform() -> None:
+    """Run the project's program in this process."""
+    if str(PROJECT) not in sys.path:
+        sys.path.insert(0, str(PROJECT))
+    runpy.run_path(str(PROJECT / "__main__.py"), run_name="__main__")
+
+
 @dataclass(frozen=True)
 class Engine:
     """The engine, set up for one world."""
@@ -99,6 +106,8 @@ class Engine:
     environment: Mapping[str, str]
     project: Path
     say: Say
+    program: Callable[[], None] = platform
+    """What it runs; the project's own program unless somebody measures another."""
 
     @classmethod
     def prepare(cls, world: World, access: Access, say: Say) -> Engine:
@@ -168,18 +177,11 @@ class Engine:
         return automation.create_or_select_stack(
             self.world.stack,
             _project_name(),
-            program,
+            self.program,
             opts=automation.LocalWorkspaceOptions(
                 work_dir=str(self.project), env_vars=self.environment, pulumi_command=runner
             ),
         )
-
-
-def program() -> None:
-    """Run the project's program in this process."""
-    if str(PROJECT) not in sys.path:
-        sys.path.insert(0, str(PROJECT))
-    runpy.run_path(str(PROJECT / "__main__.py"), run_name="__main__")
 
 
 class _Command(automation.PulumiCommand):

@@ -55,14 +55,6 @@ def _detail(item: Contradiction) -> InitErrorDetails:
     return InitErrorDetails(type=error, loc=item.key, input=item.value)
 
 
-def within(
-    needed: int, objective: int, key: Key, others: tuple[Key, ...], why: str
-) -> Iterator[Contradiction]:
-    """Hold an objective (RPO or RTO, in seconds) to what the settings need."""
-    if needed > objective:
-        yield Contradiction(key, objective, f"should be at least {needed}s: {why}", others)
-
-
 def repeated(key: Key, names: tuple[str, ...]) -> Iterator[Contradiction]:
     """Name what a list holds twice, at its last place."""
     counts = Counter(names)

@@ -106,7 +106,7 @@ def load(config: object, document: Document, root: Path = ROOT) -> Settings:
     sources = _Sources(document, catalogue or Document(""))
     problems += [*sources.catalogue.problems, *_keys(config, sources)]
     draft = _draft(config, catalogue)
-    problems += [sources.problem(mistake.key, mistake.what) for mistake in mistakes(draft)]
+    problems += [sources.problem(each.key, each.what, each.others) for each in mistakes(draft)]
     if problems:
         raise SettingsError(problems)
     return Settings.model_validate(draft)
@@ -131,6 +131,7 @@ def refusal(
         sources.problem(
             item.key,
             f"is {'missing' if item.value is None else show(item.value)}; it {item.remedy}",
+            item.others,
         )
         for item in found
     )
@@ -149,15 +150,25 @@ class _Sources:
     stack: Document
     catalogue: Document
 
-    def problem(self, key: Key, what: str) -> Problem:
-        """Place a finding about a setting in the file and line that it came from."""
-        name = REGION if key[0] == "region" else f"{NAMESPACE}:{key[0]}"
-        own: Place = ("config", name, *key[1:])
+    def problem(self, key: Key, what: str, others: tuple[Key, ...] = ()) -> Problem:
+        """Place a finding about a setting in the file and line that it came from.
+
+        One that no file says is a default: then the line is that of another which does not agree.
+        """
+        own = _own(key)
         depth, line = _deepest(self.stack.lines, own, top=2)
         shared_depth, shared_line = _deepest(self.catalogue.lines, key, top=2)
         if shared_line is not None and shared_depth > depth - 1:
             return Problem(self.catalogue.name, shared_line, spell(key), what)
+        if line is None:
+            said = (self.stack.lines.get(_own(other)) for other in others)
+            line = next(filter(None, said), None)
         return Problem(self.stack.name, line, spell(own), what)
+
+
+def _own(key: Key) -> Place:
+    """Where a stack file says a setting."""
+    return ("config", REGION if key[0] == "region" else f"{NAMESPACE}:{key[0]}", *key[1:])
 
 
 def _deepest(lines: Mapping[Place, int], place: Place, top: int) -> tuple[int, int | None]:

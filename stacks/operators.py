@@ -41,7 +41,8 @@ class OperatorsSettings(Model):
     percona_mongodb: Source = Source.INSTALLED
     """Percona's operator, which runs MongoDB."""
     strimzi: Source = Source.INSTALLED
-    """Strimzi, which runs Kafka; its release is a Helm chart."""
+    """Strimzi, which runs Kafka, and its Drain Cleaner, which wants cert-manager on the cluster;
+    both releases are Helm charts."""
     mirror: Mirror | None = None
     """Where the releases' manifests are read from; none: where upstream publishes them.
 

@@ -100,8 +100,8 @@ class BackupSettings(Model):
     replica_region: Region | None = None
     """Another region, to which every backup is copied; none: the backups fall with the region."""
     eks_cluster: EksCluster | None = None
-    """Name of the EKS cluster, whose Pod Identity lends PostgreSQL the role that is made for it.
-    None: lend it yourself, to the ServiceAccount `postgres`."""
+    """Name of the EKS cluster, whose Pod Identity lends each data system the role that is made for
+    its backups. None: lend them yourself, to the ServiceAccounts named as the systems."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A bucket that may delete what it no longer keeps."""

@@ -51,6 +51,8 @@ class Mistake:
     """The way to it from the top of `Settings`."""
     what: str
     """The finding and the remedy, in words that follow the key."""
+    others: tuple[Key, ...] = ()
+    """Settings that it does not agree with."""
 
 
 def mistakes(config: Mapping[str, object]) -> Iterator[Mistake]:
@@ -68,7 +70,8 @@ def mistakes(config: Mapping[str, object]) -> Iterator[Mistake]:
             if not any(_related(key, other) for key in _involved(detail) for other in mended):
                 value = _value(config, detail)
                 if not isinstance(value, Unreadable):
-                    yield Mistake(_key(detail), _what(detail, value))
+                    _, *others = _involved(detail)
+                    yield Mistake(_key(detail), _what(detail, value), tuple(others))
         for detail in details:
             for key in _involved(detail):
                 mended.add(_mend(draft, key))

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from stacks.contradictions import Contradiction, refuse
+from stacks.contradictions import Contradiction, Key, refuse
 
 MAX_REPLICAS: Final = 100
 """Upper bound for any count of instances: a slip of the keyboard, not a plan, lies beyond it."""
@@ -234,3 +234,11 @@ class Objective(Model):
     """Recovery point objective: how much of the newest data may be lost."""
     rto: Annotated[Seconds, Field(ge=1, le=7 * DAY)]
     """Recovery time objective: how long the service may be away."""
+
+
+def within(
+    needed: int, objective: int, key: Key, others: tuple[Key, ...], why: str
+) -> Iterator[Contradiction]:
+    """Hold an objective (RPO or RTO, in seconds) to what the settings need."""
+    if needed > objective:
+        yield Contradiction(key, objective, f"should be at least {duration(needed)}: {why}", others)

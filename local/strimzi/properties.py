@@ -123,6 +123,8 @@ def _listeners(kafka: Object, server: Server) -> dict[str, str]:
 
 def _protocol(name: str, listener: Object) -> tuple[str, dict[str, str]]:
     """The security protocol of a listener of clients, and what else it needs."""
+    if "brokerCertChainAndKey" in listener.get("configuration", {}):
+        raise LocalError(f"listener {listener['name']}: only Strimzi's own certificates work here")
     transport = "SSL" if listener["tls"] else "PLAINTEXT"
     kind = listener.get("authentication", {}).get("type")
     if kind is None:

@@ -132,6 +132,7 @@ TOOLS: dict[str, Tool] = {
 }
 
 USED_DEFINITIONS: dict[str, tuple[str, ...]] = {
+    "github.com/cert-manager/cert-manager": ("deploy/crds/cert-manager.io_certificates.yaml",),
     "github.com/cloudnative-pg/cloudnative-pg": ("config/crd/bases/*.yaml",),
     "github.com/cloudnative-pg/plugin-barman-cloud": ("config/crd/bases/*.yaml",),
     "github.com/kubernetes-csi/external-snapshotter/client/v8": ("config/crd/snapshot.*.yaml",),

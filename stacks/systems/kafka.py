@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints
 
-from stacks.contradictions import Contradiction, within
+from stacks.contradictions import Contradiction
 from stacks.fault_domains import ZONES, lost_with_a_zone
 from stacks.values import (
     DAY,
@@ -25,6 +25,7 @@ from stacks.values import (
     Resources,
     Seconds,
     expects,
+    within,
 )
 
 _FAILOVER: Final = 15
@@ -96,6 +97,10 @@ class KafkaSettings(Model):
     """What each controller asks for."""
     retention: Annotated[Seconds, Field(ge=MINUTE, le=10 * YEAR)] = 7 * DAY
     """Records of a topic that says nothing else are deleted after so long."""
+    issuer: Name | None = None
+    """ClusterIssuer of cert-manager that signs the brokers' certificate for services, which then
+    verify it: their images must trust that authority. None: Strimzi's own authority signs, which
+    services do not know; they encrypt and do not verify."""
     host: Host | None = None
     """Name that the stack's standby in another region reaches this cluster by, on port 9094, to
     mirror it; it must lead to the load balancer that is then made. None: nobody does."""

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from stacks import schedules
-from stacks.contradictions import Contradiction, Key, within
+from stacks.contradictions import Contradiction, Key
 from stacks.fault_domains import REGION_COPY
 from stacks.values import (
     DAY,
@@ -24,6 +24,7 @@ from stacks.values import (
     Objective,
     Resources,
     Seconds,
+    within,
 )
 
 _FAILOVER: Final = 30

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints
 
 from stacks import schedules
-from stacks.contradictions import Contradiction, within
+from stacks.contradictions import Contradiction
 from stacks.fault_domains import ZONES
 from stacks.values import (
     DAY,
@@ -28,6 +28,7 @@ from stacks.values import (
     Resources,
     Seconds,
     expects,
+    within,
 )
 
 _FAILOVER: Final = 60
@@ -82,6 +83,10 @@ class Neo4jSettings(Model):
     """Servers, each a primary of every database; 1 with Community."""
     image: Image = "neo4j:5.26.12-enterprise"
     """Image of the servers; of the edition."""
+    issuer: Name | None = None
+    """ClusterIssuer of cert-manager that signs the servers' certificate. Then every connection is
+    encrypted, and clients verify the servers: their images must trust that authority. None: nothing
+    is encrypted; refused where `protect` is true."""
     storage: Memory = "50Gi"
     """Volume of each server."""
     resources: Resources = Resources(cpu="2", memory="8Gi")
@@ -194,6 +199,14 @@ def protected(settings: Neo4jSettings) -> Iterator[Contradiction]:
             ("neo4j", "servers"),
             settings.servers,
             f"should be at least {ZONES}, one for each zone, where protect is true",
+            (("protect",),),
+        )
+    elif settings.issuer is None:
+        yield Contradiction(
+            ("neo4j", "issuer"),
+            settings.issuer,
+            "should name a ClusterIssuer of cert-manager where protect is true: without "
+            "certificates passwords and data are sent in clear",
             (("protect",),),
         )
 

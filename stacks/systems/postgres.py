@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, StringConstraints
 
 from stacks import schedules
-from stacks.contradictions import Contradiction, repeated, within
+from stacks.contradictions import Contradiction, repeated
 from stacks.fault_domains import REGION_COPY, ZONES, lost_with_a_zone
 from stacks.values import (
     DAY,
@@ -31,6 +31,7 @@ from stacks.values import (
     Resources,
     Seconds,
     expects,
+    within,
 )
 
 DATABASE: Final = "app"

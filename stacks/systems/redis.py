@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints
 
 from stacks import schedules
-from stacks.contradictions import Contradiction, within
+from stacks.contradictions import Contradiction
 from stacks.fault_domains import lost_with_a_zone, majority
 from stacks.values import (
     DAY,
@@ -28,6 +28,7 @@ from stacks.values import (
     ServiceCount,
     duration,
     expects,
+    within,
 )
 
 _PROMOTION: Final = 10

@@ -231,7 +231,7 @@ def catalogue() -> Settings:
         {
             "region": "us-east-1",
             "zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
-            "neo4j": {"accept_license": True},
+            "neo4j": {"accept_license": True, "issuer": "platform"},
             "services": {
                 "gateway": {
                     "tier": "core",

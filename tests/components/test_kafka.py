@@ -122,6 +122,34 @@ def test_no_leader_may_lack_records_and_no_topic_appears_by_a_slip() -> None:
     assert config["auto.create.topics.enable"] is False
 
 
+def test_services_verify_brokers_whose_certificate_they_know() -> None:
+    registry = _kafka(settings=KafkaSettings(issuer="platform"))
+    asked = registry.one("Certificate").inputs["spec"]
+    assert asked["issuerRef"]["name"] == "platform"
+    # The brokers' own names are those of Strimzi's headless Service.
+    assert set(asked["dnsNames"]) == {
+        "events-kafka-bootstrap.sim-data.svc",
+        "events-kafka-bootstrap.sim-data.svc.cluster.local",
+        "*.events-kafka-brokers.sim-data.svc",
+    }
+    [clients] = _spec(registry, "Kafka", "events")["kafka"]["listeners"]
+    assert clients["configuration"]["brokerCertChainAndKey"] == {
+        "secretName": asked["secretName"],
+        "certificate": "tls.crt",
+        "key": "tls.key",
+    }
+    for told in registry.of("ConfigMap"):
+        assert told.inputs["data"]["KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION"] == "true"
+        address, _, _ = told.inputs["data"]["KAFKA_BOOTSTRAP_SERVERS"].partition(":")
+        assert address in asked["dnsNames"]
+
+
+def test_without_an_issuer_services_do_not_verify(kafka: Registry) -> None:
+    for told in kafka.of("ConfigMap"):
+        assert told.inputs["data"]["KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION"] == "false"
+    assert "Certificate" not in {each.kind for each in kafka.resources}
+
+
 def test_consumers_read_from_the_copy_of_their_zone(kafka: Registry) -> None:
     spec = _spec(kafka, "Kafka", "events")["kafka"]
     assert spec["rack"] == {"topologyKey": parts.ZONE}

@@ -69,6 +69,14 @@ def test_the_catalogues_topics_and_groups_are_copied_and_no_others(spec: dict[st
     assert (only["topicsPattern"], only["groupsPattern"]) == ("decks|moves", "replay")
 
 
+def test_the_mirror_trusts_the_issuer_of_the_brokers_beside_it() -> None:
+    registry = _mirror(settings=KafkaSettings(issuer="platform"))
+    target = registry.one("KafkaMirrorMaker2").inputs["spec"]["target"]
+    assert target["tls"]["trustedCertificates"] == [
+        {"secretName": "events-tls", "pattern": "ca.crt"}
+    ]
+
+
 def test_without_topics_nothing_is_copied() -> None:
     registry = _mirror(topics=(), groups=())
     (only,) = registry.one("KafkaMirrorMaker2").inputs["spec"]["mirrors"]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components import neo4j, neo4j_alerts, parts
-from components.neo4j import Neo4j, Neo4jArgs
+from components import neo4j_alerts, neo4j_server, parts
+from components.neo4j import Neo4j
+from components.neo4j_server import Neo4jArgs
 from components.parts import Client
 from stacks.systems.neo4j import Neo4jSettings
 from stacks.values import Objective
@@ -21,9 +22,11 @@ pytestmark = pytest.mark.unit
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 ENTERPRISE = Neo4jSettings(accept_license=True)
+ENCRYPTED = Neo4jSettings(accept_license=True, issuer="platform")
 COMMUNITY = Neo4jSettings.model_validate(
     {"edition": "community", "servers": 1, "image": "neo4j:5.26.12-community"}
 )
+ENCRYPTED_COMMUNITY = Neo4jSettings.model_validate(COMMUNITY.model_dump() | {"issuer": "platform"})
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "neo4j.md"
 
 
@@ -59,7 +62,7 @@ def _pods(settings: Neo4jSettings = ENTERPRISE) -> list[dict[str, Any]]:
 
 
 def _configuration(settings: Neo4jSettings = ENTERPRISE) -> dict[str, str]:
-    return neo4j.configuration("cards", _args(settings))
+    return neo4j_server.configuration("cards", _args(settings))
 
 
 def test_each_server_is_a_set_of_its_own() -> None:
@@ -196,10 +199,85 @@ def test_one_server_is_reached_directly() -> None:
     assert published["NEO4J_URI"].startswith("bolt://")
 
 
+def test_one_certificate_holds_every_name_that_is_connected_to() -> None:
+    asked = _neo4j(ENCRYPTED).one("Certificate").inputs["spec"]
+    assert asked["issuerRef"]["name"] == "platform"
+    servers = {
+        each.partition(":")[0]
+        for each in _configuration(ENCRYPTED)["dbms.cluster.discovery.v2.endpoints"].split(",")
+    }
+    assert set(asked["dnsNames"]) == servers | {"cards.games-data.svc.cluster.local"}
+    assert {"server auth", "client auth"} <= set(asked["usages"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "scheme"), [(ENCRYPTED, "neo4j+s"), (ENCRYPTED_COMMUNITY, "bolt+s")]
+)
+def test_clients_verify_the_servers(settings: Neo4jSettings, scheme: str) -> None:
+    published = _neo4j(settings).one("ConfigMap", "cards-client").inputs["data"]
+    assert published["NEO4J_URI"] == f"{scheme}://cards.games-data.svc.cluster.local:7687"
+    assert _configuration(settings)["server.bolt.tls_level"] == "REQUIRED"
+
+
+@pytest.mark.parametrize("scope", ["cluster", "backup"])
+def test_servers_and_backups_take_nobody_without_a_certificate(scope: str) -> None:
+    told = _configuration(ENCRYPTED)
+    assert told[f"dbms.ssl.policy.{scope}.enabled"] == "true"
+    assert told[f"dbms.ssl.policy.{scope}.client_auth"] == "REQUIRE"
+    assert told[f"dbms.ssl.policy.{scope}.verify_hostname"] == "true"
+
+
+def test_servers_find_the_files_that_they_are_told() -> None:
+    told = _configuration(ENCRYPTED)
+    for pod in _pods(ENCRYPTED):
+        [volume] = [each["secret"] for each in pod["volumes"] if each["name"] == "tls"]
+        mounted = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+        files = {each["path"] for each in volume["items"]}
+        assert (
+            volume["secretName"]
+            == _neo4j(ENCRYPTED).one("Certificate").inputs["spec"]["secretName"]
+        )
+        assert mounted["tls"] == told["dbms.ssl.policy.cluster.base_directory"]
+        assert {
+            told["dbms.ssl.policy.cluster.private_key"],
+            told["dbms.ssl.policy.cluster.public_certificate"],
+            f"{told['dbms.ssl.policy.cluster.trusted_dir']}/ca.crt",
+        } == files
+
+
+def test_backups_are_told_as_the_servers_are() -> None:
+    """Their program reads `neo4j-admin.conf` of the folder that it is told, and no other."""
+    told = _neo4j(ENCRYPTED).one("ConfigMap", "cards").inputs["data"]
+    assert told["neo4j-admin.conf"].splitlines() == [
+        line for line in told["neo4j.conf"].splitlines() if "ssl.policy.backup" in line
+    ]
+    for job in _neo4j(ENCRYPTED).of("CronJob"):
+        pod = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        [config] = [each["configMap"] for each in pod["volumes"] if each["name"] == "config"]
+        assert config["items"] == [{"key": "neo4j-admin.conf", "path": "neo4j-admin.conf"}]
+        own = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+        mounted = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+        assert own["NEO4J_CONF"] == mounted["config"]
+        assert "tls" in mounted
+
+
+def test_readiness_speaks_as_clients_do() -> None:
+    for settings, script in ((ENTERPRISE, "ready.sh"), (ENCRYPTED, "ready-tls.sh")):
+        [container] = _pods(settings)[0]["containers"]
+        assert container["readinessProbe"]["exec"]["command"][1].endswith(f"/{script}")
+
+
+def test_without_an_issuer_nothing_is_encrypted() -> None:
+    assert [key for key in _configuration() if "ssl" in key or "tls" in key] == []
+    assert "Certificate" not in {each.kind for each in _neo4j().resources}
+
+
 def test_community_is_told_nothing_of_clusters() -> None:
     """It refuses to start on settings that it does not know."""
-    known = _configuration(COMMUNITY)
-    assert [key for key in known if "cluster" in key or "backup" in key or "metrics" in key] == []
+    for settings in (COMMUNITY, ENCRYPTED_COMMUNITY):
+        known = _configuration(settings)
+        assert known
+        assert not [k for k in known if "cluster" in k or "backup" in k or "metrics" in k]
 
 
 def test_community_is_dumped_within_the_objective() -> None:
@@ -233,7 +311,20 @@ def test_more_servers_than_zones_are_refused() -> None:
         _args(Neo4jSettings(accept_license=True, servers=5))
 
 
-@pytest.mark.parametrize("settings", [ENTERPRISE, COMMUNITY], ids=["enterprise", "community"])
+def test_a_certificate_is_watched_where_there_is_one() -> None:
+    watched = {
+        settings: {alert.name for alert in neo4j_alerts.of("cards", "data", settings, 3600)}
+        for settings in (ENTERPRISE, ENCRYPTED)
+    }
+    assert watched[ENCRYPTED] - watched[ENTERPRISE] == {
+        "Neo4jCertificateNotTaken",
+        "Neo4jCertificateNotRenewed",
+    }
+
+
+@pytest.mark.parametrize(
+    "settings", [ENTERPRISE, COMMUNITY, ENCRYPTED], ids=["enterprise", "community", "encrypted"]
+)
 def test_every_alert_has_its_section_in_the_runbook(settings: Neo4jSettings) -> None:
     text = RUNBOOK.read_text()
     sections = {

@@ -1,11 +1,15 @@
 """A real Neo4j Community server on the rendered files: it starts, keeps data, is dumped, restored.
 
+It shows clients the certificate that it is given, and its administration looks into Enterprise's
+configuration as far as it knows its settings.
+
 It runs from the local image's jars and scripts, on loopback.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,17 +20,22 @@ from pathlib import Path
 
 import neo4j
 import pytest
+from neo4j.exceptions import ServiceUnavailable
 
-from components.neo4j import configuration
+from components.neo4j_server import configuration
+from components.neo4j_tls import FOLDER as TLS_FOLDER
 from local.images import maven
 from local.images.definition import DIGESTS, FOLDER, definitions
 from local.process import free_port
-from tests.components.test_neo4j import COMMUNITY, _args
+from stacks.systems.neo4j import Neo4jSettings
+from tests.components.test_neo4j import COMMUNITY, ENCRYPTED, ENCRYPTED_COMMUNITY, _args
 
 pytestmark = pytest.mark.dataplane
 
 START_SECONDS = 180
+HOST = "localhost"
 PASSWORD = "correct-horse-battery"
+LOGIN = ("neo4j", PASSWORD)
 SCRIPTS = Path("components/neo4j_files").resolve()
 
 
@@ -45,15 +54,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    """One server, with a volume of its own."""
+    """One server, with a volume of its own; clients sign in at `address`."""
 
-    def __init__(self, home: Path, folder: Path) -> None:
+    def __init__(
+        self, home: Path, folder: Path, settings: Neo4jSettings = COMMUNITY, tls: Path | None = None
+    ) -> None:
         self.port = free_port()
+        self.tls, scheme = tls, "bolt+s" if tls else "bolt"
+        self.address = f"{scheme}://{HOST}:{self.port}"
         self.data, self.run, self.files = folder / "data", folder / "run", folder / "files"
         for path in (self.data, self.run, self.files, folder / "secrets"):
             path.mkdir(parents=True)
         (folder / "secrets" / "password").write_text(PASSWORD)
-        told = configuration("cards", _args(COMMUNITY)) | {
+        own = configuration("cards", _args(settings))
+        told = {key: value.replace(TLS_FOLDER, str(tls)) for key, value in own.items()} | {
             "server.default_listen_address": "127.0.0.1",
             "server.bolt.listen_address": f"127.0.0.1:{self.port}",
             "server.directories.data": str(self.data),
@@ -75,7 +89,7 @@ class Server:
             "NEO4J_DATA": str(self.data),
             "NEO4J_RUN": str(self.run),
             "NEO4J_CONF": str(self.run / "conf"),
-            "ADDRESS": "127.0.0.1",
+            "ADDRESS": HOST,
             "DUMP_SECONDS": "3600",
         }
 
@@ -92,9 +106,7 @@ class Server:
         )
         try:
             self._await_ready(process)
-            with neo4j.GraphDatabase.driver(
-                f"bolt://127.0.0.1:{self.port}", auth=("neo4j", PASSWORD)
-            ) as driver:
+            with neo4j.GraphDatabase.driver(self.address, auth=LOGIN) as driver:
                 yield driver
         finally:
             os.killpg(process.pid, signal.SIGTERM)
@@ -102,7 +114,8 @@ class Server:
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        asked = ["bash", str(SCRIPTS / "ready.sh"), str(self.port)]
+        script = "ready-tls.sh" if self.tls else "ready.sh"
+        asked = ["bash", str(SCRIPTS / script), str(self.port)]
         while subprocess.run(asked, capture_output=True, check=False).returncode:
             log = (self.run / "server.log").read_text()[-2000:]
             assert process.poll() is None, log
@@ -203,3 +216,140 @@ def test_what_is_restored_is_dumped_for_the_cluster_to_take(home: Path, tmp_path
     )
     with second.running() as driver:
         assert _cards(driver) == written
+
+
+# Encryption -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What cert-manager's Secret holds as it is mounted, for a server that is reached as HOST."""
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "trusted").mkdir()
+    authority = ["-keyout", "ca.key", "-out", "trusted/ca.crt", "-subj", "/CN=authority"]
+    server = [
+        "-CA", "trusted/ca.crt", "-CAkey", "ca.key",
+        "-keyout", "private.key", "-out", "public.crt", "-subj", "/CN=cards",
+        "-addext", f"subjectAltName=DNS:{HOST}",
+        "-addext", "extendedKeyUsage=serverAuth,clientAuth",
+    ]  # fmt: skip
+    for own in (authority, server):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:3072", "-noenc", "-days", "2", *own],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encrypted(
+    home: Path, certificates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server with an issuer, whose authority this process trusts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificates / "trusted" / "ca.crt"))
+        server = Server(
+            home, tmp_path_factory.mktemp("encrypted"), ENCRYPTED_COMMUNITY, certificates
+        )
+        with server.running():
+            yield server
+
+
+def _asks(uri: str) -> int:
+    with neo4j.GraphDatabase.driver(uri, auth=LOGIN, max_transaction_retry_time=1) as driver:
+        answer: int = driver.execute_query("return 42 as it").records[0]["it"]
+        return answer
+
+
+@pytest.mark.parametrize("scheme", ["bolt+s", "neo4j+s"])
+def test_clients_that_verify_the_server_are_served(encrypted: Server, scheme: str) -> None:
+    assert _asks(f"{scheme}://{HOST}:{encrypted.port}") == 42
+
+
+def test_nobody_is_served_in_clear(encrypted: Server) -> None:
+    with pytest.raises(ServiceUnavailable):
+        _asks(f"bolt://{HOST}:{encrypted.port}")
+
+
+def test_clients_refuse_a_server_under_another_name(encrypted: Server) -> None:
+    with pytest.raises(ServiceUnavailable, match="SSLCertVerificationError"):
+        _asks(f"bolt+s://127.0.0.1:{encrypted.port}")
+
+
+def test_clients_refuse_an_authority_that_they_do_not_trust(
+    encrypted: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(ServiceUnavailable, match="SSLCertVerificationError"):
+        _asks(encrypted.address)
+
+
+def test_a_server_in_clear_is_not_ready_for_clients_that_encrypt(
+    home: Path, tmp_path: Path
+) -> None:
+    server = Server(home, tmp_path)
+    with server.running():
+        asked = ["bash", str(SCRIPTS / "ready-tls.sh"), str(server.port)]
+        assert subprocess.run(asked, capture_output=True, check=False, timeout=30).returncode != 0
+
+
+# The administration's own judgement -------------------------------------------------------------
+
+UNKNOWN = re.compile(r"Unrecognized setting. No declared setting with name: (\S+)\.")
+
+
+def _judged(home: Path, folder: Path, told: dict[str, str]) -> str:
+    """What upstream's `neo4j-admin server validate-config` says.
+
+    Its own start program is used: the image's knows no configuration of log files.
+    """
+    (folder / "neo4j.conf").write_text("".join(f"{key}={value}\n" for key, value in told.items()))
+    program = "org.neo4j.server.startup.Neo4jAdminCommand"
+    done = subprocess.run(
+        ["java", "-Xmx256m", "-cp", f"{home / 'lib'}/*", program, "server", "validate-config"],
+        env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("settings", [COMMUNITY, ENCRYPTED_COMMUNITY], ids=["clear", "encrypted"])
+def test_the_administration_finds_no_issue_in_communitys_configuration(
+    settings: Neo4jSettings, home: Path, tmp_path: Path
+) -> None:
+    said = _judged(home, tmp_path, configuration("cards", _args(settings)))
+    assert "Configuration file validation successful.\n" in said
+
+
+def test_the_administration_misses_only_enterprises_own_settings(
+    home: Path, tmp_path: Path
+) -> None:
+    """It knows Community's settings, and the policies of encryption, between servers too."""
+    told = configuration("cards", _args(ENCRYPTED))
+    said = _judged(home, tmp_path, told | {"server.config.strict_validation.enabled": "false"})
+    assert "Configuration file validation successful (with warnings).\n" in said
+    assert set(UNKNOWN.findall(said)) == {
+        "dbms.cluster.discovery.resolver_type",
+        "dbms.cluster.discovery.v2.endpoints",
+        "dbms.cluster.discovery.version",
+        "dbms.cluster.minimum_initial_system_primaries_count",
+        "initial.dbms.default_primaries_count",
+        "server.backup.enabled",
+        "server.backup.listen_address",
+        "server.cluster.listen_address",
+        "server.cluster.raft.listen_address",
+        "server.metrics.filter",
+        "server.metrics.prometheus.enabled",
+        "server.metrics.prometheus.endpoint",
+    }
+
+
+def test_the_administration_refuses_a_value_that_cannot_be(home: Path, tmp_path: Path) -> None:
+    told = configuration("cards", _args(ENCRYPTED_COMMUNITY))
+    said = _judged(home, tmp_path, told | {"dbms.ssl.policy.bolt.client_auth": "SURE"})
+    assert "Error evaluating value for setting 'dbms.ssl.policy.bolt.client_auth'" in said

@@ -158,9 +158,7 @@ def test_each_has_a_budget_and_a_wall(declared: Registry, name: str) -> None:
 @unit
 def test_strimzis_chart_is_pinned_and_asked_for_the_same(declared: Registry) -> None:
     """The chart cannot be had here: this is what it is asked for, not what it makes of it."""
-    chart = declared.one("Chart").inputs
-    values = chart["values"]
-    assert chart["version"] == releases.STRIMZI.version
+    values = _values(declared, releases.STRIMZI)
     assert values["replicas"] == 2
     assert values["leaderElection"] == {"enable": True}
     [apart] = values["affinity"]["podAntiAffinity"][
@@ -170,6 +168,26 @@ def test_strimzis_chart_is_pinned_and_asked_for_the_same(declared: Registry) -> 
     assert {each["tolerationSeconds"] for each in values["tolerations"]} == {10}
     assert values["priorityClassName"] == "system-cluster-critical"
     assert values["podDisruptionBudget"]["enabled"] is True
+
+
+@unit
+def test_drains_are_left_to_strimzi_by_a_webhook_that_survives_a_zone(declared: Registry) -> None:
+    values = _values(declared, releases.DRAIN_CLEANER)
+    assert values["replicaCount"] == 2
+    assert values["namespace"] == {"create": False, "name": releases.STRIMZI_NAMESPACE}
+    [zones, _] = values["topologySpreadConstraints"]
+    assert (zones["topologyKey"], zones["whenUnsatisfiable"]) == (parts.ZONE, "DoNotSchedule")
+    assert {each["tolerationSeconds"] for each in values["tolerations"]} == {10}
+    assert values["podDisruptionBudget"]["create"] is True
+    assert values["webhook"] == {"failurePolicy": "Ignore"}
+
+
+def _values(declared: Registry, chart: releases.Chart) -> dict[str, Any]:
+    """What the pinned chart is asked for."""
+    [asked] = [each.inputs for each in declared.of("Chart") if each.inputs["chart"] == chart.name]
+    assert asked["version"] == chart.version
+    values: dict[str, Any] = asked["values"]
+    return values
 
 
 @unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def test_it_consists_of_foundation_backup_data_and_every_service(
         "sim-backup",
         "postgres-backup-access",
         "redis-backup-access",
+        "mongodb-backup-access",
+        "neo4j-backup-access",
         "postgres",
         "redis",
         "mongodb",
@@ -316,3 +319,38 @@ def test_what_holds_data_is_protected_but_for_what_is_named(without_mongodb: Reg
         "redis-sentinel-servers": (False, False),
     }
     assert kept["postgres-cluster"] == (True, True)
+
+
+BACKED_UP = {
+    "postgres": "postgres",
+    "mongodb": "mongodb",
+    "redis": "redis-backup",
+    "neo4j": "neo4j-backup",
+}
+"""Systems with backups in the bucket, and the network policy of the Pods that write them."""
+
+
+@pytest.mark.parametrize("system", BACKED_UP)
+def test_backups_may_reach_the_bucket_and_the_role_for_it(platform: Registry, system: str) -> None:
+    egress = _object(platform, "NetworkPolicy", BACKED_UP[system], DATA).inputs["spec"]["egress"]
+    assert {"ports": parts.ports(443)} in egress
+    lender = [{"ipBlock": {"cidr": "169.254.170.23/32"}}]
+    assert {"to": lender, "ports": parts.ports(80)} in egress
+
+
+def test_each_role_is_for_the_account_of_the_pods_that_write(platform: Registry) -> None:
+    trusted = {
+        json.loads(role.inputs["assumeRolePolicy"])["Statement"][0]["Condition"]["StringEquals"][
+            "aws:RequestTag/kubernetes-service-account"
+        ]
+        for role in platform.of("Role")
+        if "pods.eks.amazonaws.com" in role.inputs["assumeRolePolicy"]
+    }
+    assert trusted == set(BACKED_UP)
+    jobs = [job.inputs["spec"]["jobTemplate"] for job in platform.of("CronJob")]
+    writing = {job["spec"]["template"]["spec"]["serviceAccountName"] for job in jobs}
+    members = platform.one("PerconaServerMongoDB").inputs["spec"]["replsets"]
+    writing |= {each["serviceAccountName"] for each in members}
+    # CloudNativePG's instances have the account that it makes, named as the cluster.
+    writing.add(platform.one("Cluster").inputs["metadata"]["name"])
+    assert writing == trusted

@@ -13,6 +13,7 @@ from typing import Any
 from drills.faults import Pod
 from drills.kube import Kube
 from drills.stores import Kafka
+from local import inventory
 from local.errors import LocalError
 
 EXEC_SECONDS = 15.0
@@ -122,8 +123,11 @@ class Rest:
         self._redis(self._sentinel(), f"{_SENTINEL} ckquorum redis")
 
     def _set(self) -> None:
-        address = self._redis(self._sentinel(), f"{_SENTINEL} get-master-addr-by-name redis")
-        master = self.kube.pod(self.data, address.partition(".")[0])
+        named = self._redis(self._sentinel(), f"{_SENTINEL} get-master-addr-by-name redis")
+        name = inventory.service_at(self.kube.api, self.data, named.split()[0])
+        if name is None:
+            raise LocalError(f"no server has the address {named}")
+        master = self.kube.pod(self.data, name)
         if master.node == self.gone:
             raise LocalError(f"{master.name} has no successor yet")
         answer = self._redis(master, '. "$REDIS_CONFIG/lib.sh"; ask $here set survival 1')

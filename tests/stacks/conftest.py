@@ -20,7 +20,7 @@ from stacks.settings import Settings
 VALID: dict[str, Any] = {
     "aws:region": "us-east-1",
     "fault-tolerance:zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
-    "fault-tolerance:neo4j": {"accept_license": True},
+    "fault-tolerance:neo4j": {"accept_license": True, "issuer": "platform"},
 }
 """The least that a stack file must say."""
 

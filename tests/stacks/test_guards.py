@@ -17,7 +17,7 @@ PRODUCER = {"tier": "core", "image": "example.com/a:1", "uses": ["kafka"], "prod
 BEFORE: dict[str, Any] = {
     "region": "us-east-1",
     "zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
-    "neo4j": {"accept_license": True, "servers": 3},
+    "neo4j": {"accept_license": True, "issuer": "platform", "servers": 3},
     "services": {"engine": PRODUCER},
     "topics": {"moves": {"key": "game", "partitions": 12}},
 }

@@ -22,7 +22,7 @@ HEAD = """\
 config:
   aws:region: us-east-1
   fault-tolerance:zones: [us-east-1a, us-east-1b, us-east-1c]
-  fault-tolerance:neo4j: {accept_license: true}
+  fault-tolerance:neo4j: {accept_license: true, issuer: platform}
 """
 
 
@@ -223,7 +223,7 @@ def test_a_mistake_is_told_in_one_clear_line(case: str, project: Project) -> Non
 def test_one_zone_is_told_with_the_list(project: Project) -> None:
     project.write(
         "config:\n  aws:region: us-east-1\n  fault-tolerance:zones: [us-east-1a]\n"
-        "  fault-tolerance:neo4j: {accept_license: true}\n"
+        "  fault-tolerance:neo4j: {accept_license: true, issuer: platform}\n"
     )
     assert project.errors() == [
         "stacks/Pulumi.test.yaml:3: fault-tolerance:zones is [us-east-1a]; it should be a list of "
@@ -232,7 +232,7 @@ def test_one_zone_is_told_with_the_list(project: Project) -> None:
 
 
 def test_what_is_missing_is_told(project: Project) -> None:
-    project.write("config:\n  fault-tolerance:neo4j: {accept_license: true}\n")
+    project.write("config:\n  fault-tolerance:neo4j: {accept_license: true, issuer: platform}\n")
     assert project.errors() == [
         "stacks/Pulumi.test.yaml: aws:region is missing; "
         "it should be a region of AWS, such as us-east-1",
@@ -261,7 +261,7 @@ config:
   fault-tolerance:backup: {retention: 30d, lock: 40d, replica_region: us-east-1}
   fault-tolerance:zones: [us-east-1a, us-east-1b, us-west-2c]
   fault-tolerance:zoness: []
-  fault-tolerance:neo4j: {accept_license: true}
+  fault-tolerance:neo4j: {accept_license: true, issuer: platform}
 """
     )
     assert [error.split(" ")[:2] for error in project.errors()] == [
@@ -287,7 +287,7 @@ def test_a_mistake_in_the_catalogue_is_told_there(project: Project) -> None:
     (project.root / "stacks" / DEFAULT_CATALOGUE).write_text(text)
     project.configure(services={"shop": {"port": 1}})
     own, catalogue = project.errors()
-    assert own.startswith("stacks/Pulumi.test.yaml:7: fault-tolerance:services.shop.port ")
+    assert own.startswith("stacks/Pulumi.test.yaml:8: fault-tolerance:services.shop.port ")
     assert catalogue.startswith(
         'stacks/catalogue.yaml:4: services.shop.image is "example.com/shop"; '
     )

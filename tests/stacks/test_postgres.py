@@ -73,7 +73,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
             "objectives": {"region": {"rpo": "19m"}},
         },
         "objectives.region.rpo",
-        'is "19m"; it should be at least 1200s: postgres.archive_timeout and the copy',
+        'is "19m"; it should be at least 20m: postgres.archive_timeout and the copy',
     ),
     "a second history in one archive": (
         {"postgres": {"recovery": {}}},

@@ -121,7 +121,7 @@ def test_settings_never_change() -> None:
 
 def test_the_defaults_hold_together() -> None:
     zones = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
-    licensed = Neo4jSettings(accept_license=True)
+    licensed = Neo4jSettings(accept_license=True, issuer="platform")
     settings = Settings(region="eu-west-1", zones=zones, neo4j=licensed, services={})
     assert settings.objectives == Objectives()
 

@@ -6,6 +6,7 @@ writes a row to PostgreSQL. Topics that it consumes are read all the while. Mong
 (`MONGODB_HOSTS` is not read): no server of it can be had on a machine like this one.
 
     GET    /                 200 done, 503 a dependency failed, 504 the deadline has passed
+    GET    /cached/<kind>    an entry of a cache, with its age; stale while its store is down
     GET    /health/startup, /health/ready, /health/live
     GET    /metrics          for Prometheus; work alone is counted
     GET    /fault            what is wrong with this process on purpose
@@ -42,10 +43,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-import events  # type: ignore[import-not-found]  # beside this file in the image
+# Beside this file in the image:
+import caches  # type: ignore[import-not-found]
+import events  # type: ignore[import-not-found]
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
@@ -66,12 +69,14 @@ TICK_SECONDS = 0.2
 SAMPLE = 100
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 DICE = random.SystemRandom()
+CACHED = "/cached/"
 
 # glibc's resolver would wait 5 s for each silent server, and no client's time limit covers it. Full
 # names of the cluster are asked as they are before the search list is tried.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2 ndots:3")
 
 
+T = TypeVar("T")
 Driver = Any
 """What a driver makes. Drivers are in the image alone, so nothing is known of their types here."""
 
@@ -104,20 +109,20 @@ class Work:
         return min(seconds, self.left)
 
 
-def retried(work: Work, attempt: Callable[[], None], passing: tuple[type[Exception], ...]) -> None:
+def retried(work: Work, attempt: Callable[[], T], passing: tuple[type[Exception], ...]) -> T:
     """Make an attempt that may safely be made twice, and a second one if the first may pass.
 
     One retry finds the next address after a failover. More would multiply the load on whatever is
     struggling; the pause is random, so that clients which failed together do not return together.
     """
     try:
-        attempt()
+        return attempt()
     except passing:
         pause = DICE.uniform(0.05, 0.25)
         if work.left <= pause:
             raise
         time.sleep(pause)
-        attempt()
+        return attempt()
 
 
 # What a service depends on ----------------------------------------------------------------------
@@ -186,19 +191,31 @@ class Redis:
 
     def use(self, work: Work) -> None:
         """Write a key and read it back."""
-        retried(work, lambda: self._round_trip(work), (self._driver.RedisError,))
-
-    def _round_trip(self, work: Work) -> None:
-        work.at_most(ANSWER_SECONDS)
-        client = self._client = self._client or self._connected()
         key = f"work:{self._service}:{work.id}"
-        try:
-            client.set(key, str(work.id), ex=60)
-            client.get(key)
-        except self._driver.RedisError:
-            # The next attempt asks the Sentinels again, and logs in with today's password.
-            self._client = None
-            raise
+        self.set(key, str(work.id), 60, work)
+        self.get(key, work)
+
+    def set(self, key: str, value: str, seconds: int | None, work: Work) -> None:
+        """Keep a value for so long; None: until it is evicted."""
+        self._asked(work, lambda client: client.set(key, value, ex=seconds))
+
+    def get(self, key: str, work: Work) -> str | None:
+        """What is kept; None if nothing is."""
+        found: bytes | None = self._asked(work, lambda client: client.get(key))
+        return None if found is None else found.decode()
+
+    def _asked(self, work: Work, question: Callable[[Driver], T]) -> T:
+        def attempt() -> T:
+            work.at_most(ANSWER_SECONDS)
+            client = self._client = self._client or self._connected()
+            try:
+                return question(client)
+            except self._driver.RedisError:
+                # The next attempt asks the Sentinels again, and logs in with today's password.
+                self._client = None
+                raise
+
+        return retried(work, attempt, (self._driver.RedisError,))
 
     def _connected(self) -> Driver:
         login = self._login.read()
@@ -224,9 +241,10 @@ class Pooled:
 
 
 class Postgres:
-    """The database that libpq's variables name, through a pooler in transaction mode.
+    """The database that `POSTGRES_URI` names, through a pooler in transaction mode.
 
-    So nothing outlives a transaction: no prepared statement, no session setting.
+    So nothing outlives a transaction: no prepared statement, no session setting. Without a URI,
+    libpq's variables say where it is.
     """
 
     INSERT = (
@@ -241,18 +259,26 @@ class Postgres:
     )
     UNDEFINED_TABLE = "42P01"
 
-    def __init__(self, login: Login, service: str) -> None:
+    def __init__(self, uri: str, login: Login, service: str) -> None:
         self._driver = importlib.import_module("psycopg2")
         self._driver.extensions.set_wait_callback(self._wait)
-        self._login, self._service = login, service
+        self._uri, self._login, self._service = uri, login, service
         self._idle: queue.LifoQueue[Pooled] = queue.LifoQueue(POOL_SIZE)
         self._patience = threading.local()
 
     def use(self, work: Work) -> None:
         """Add the work's row, unless it is there already."""
+        retried(work, lambda: self._insert(work), self._passing)
+
+    def read(self, work: Work) -> str:
+        """Something that only the database can tell: its own time."""
+        asked = "select now()::text"
+        return str(retried(work, lambda: self._transaction(work, asked), self._passing))
+
+    @property
+    def _passing(self) -> tuple[type[Exception], ...]:
         driver = self._driver
-        passing = (driver.OperationalError, driver.InterfaceError, driver.InternalError, OSError)
-        retried(work, lambda: self._insert(work), passing)
+        return (driver.OperationalError, driver.InterfaceError, driver.InternalError, OSError)
 
     def _insert(self, work: Work) -> None:
         row = (self._service, str(work.id))
@@ -264,22 +290,26 @@ class Postgres:
             self._transaction(work, self.CREATE)
             self._transaction(work, self.INSERT, row)
 
-    def _transaction(self, work: Work, statement: str, values: tuple[str, ...] = ()) -> None:
+    def _transaction(self, work: Work, statement: str, values: tuple[str, ...] = ()) -> object:
+        """Make a transaction of it; returns the first value that it answers with."""
         pooled = self._take() or self._connect(work)
         self._patience.ends = time.monotonic() + work.at_most(ANSWER_SECONDS)
         try:
-            pooled.connection.cursor().execute(statement, values)
+            cursor = pooled.connection.cursor()
+            cursor.execute(statement, values)
+            found = cursor.fetchone()[0] if cursor.description else None
             pooled.connection.commit()
         except BaseException:
             pooled.connection.close()
             raise
         self._keep(pooled)
+        return found
 
     def _connect(self, work: Work) -> Pooled:
         self._patience.ends = time.monotonic() + work.at_most(CONNECT_SECONDS)
         login = self._login.read()
         connection = self._driver.connect(
-            user=login["username"], password=login["password"], target_session_attrs="read-write"
+            self._uri, user=login["username"], password=login["password"]
         )
         return Pooled(connection, time.monotonic())
 
@@ -326,13 +356,21 @@ def in_words(error: Exception, secrets: Path) -> str:
     return text.partition("\n")[0][:200]
 
 
-def dependencies(environment: Mapping[str, str]) -> dict[str, Callable[[Work], None]]:
-    """Everything that a unit of work needs, in the order of use.
+def name_of(environment: Mapping[str, str]) -> str:
+    """The service that this stands for."""
+    return environment.get("SERVICE") or socket.gethostname().rsplit("-", 2)[0]
+
+
+def dependencies(
+    environment: Mapping[str, str],
+) -> tuple[dict[str, Callable[[Work], None]], caches.Caches | None]:
+    """Everything that a unit of work needs, in the order of use; and what is kept in Redis.
 
     The row comes last: where it is, all of the work was done.
     """
-    service = environment.get("SERVICE") or socket.gethostname().rsplit("-", 2)[0]
+    service = name_of(environment)
     secrets = secrets_folder(environment)
+    redis = postgres = None
     found: dict[str, Callable[[Work], None]] = {}
     for key, url in sorted(environment.items()):
         if key.endswith("_URL"):
@@ -340,12 +378,18 @@ def dependencies(environment: Mapping[str, str]) -> dict[str, Callable[[Work], N
             found[name] = lambda work, url=url: call(url, work)  # type: ignore[misc]
     if sentinels := environment.get("REDIS_SENTINELS"):
         master = environment["REDIS_MASTER_NAME"]
-        found["redis"] = Redis(sentinels, master, Login(secrets / "redis"), service).use
+        redis = Redis(sentinels, master, Login(secrets / "redis"), service)
+        found["redis"] = redis.use
     if events.topics(environment, "produces"):
         found["kafka"] = events.Producer(environment, Login(secrets / "kafka").read, service).use
     if "PGHOST" in environment:
-        found["postgres"] = Postgres(Login(secrets / "postgres"), service).use
-    return found
+        uri = environment.get("POSTGRES_URI", "")
+        postgres = Postgres(uri, Login(secrets / "postgres"), service)
+        found["postgres"] = postgres.use
+    if redis is None:
+        return found, None
+    make = postgres.read if postgres else lambda _: str(time.time())
+    return found, caches.Caches(service, caches.limits(environment, service), redis, make)
 
 
 # Faults -----------------------------------------------------------------------------------------
@@ -501,6 +545,7 @@ class Application:
     stuck_seconds: float
     """The loop makes progress, or else the process is restarted after so long."""
     faults_allowed: bool
+    kept: caches.Caches | None = None
     faults: Faults = field(default_factory=Faults)
     metrics: Metrics = field(default_factory=Metrics)
     stopping: bool = False
@@ -594,6 +639,8 @@ class Handler(BaseHTTPRequestHandler):
         }
         if path == "/":
             self._work(application)
+        elif path.startswith(CACHED):
+            self._cached(application, path.removeprefix(CACHED))
         elif path in health:
             self._answer(HTTPStatus.OK if health[path]() else HTTPStatus.SERVICE_UNAVAILABLE)
         elif path == "/metrics":
@@ -646,6 +693,18 @@ class Handler(BaseHTTPRequestHandler):
             if answer:
                 self._answer(answer.status, answer.body)
 
+    def _cached(self, application: Application, kind: str) -> None:
+        own = application.kept
+        if own is None or kind not in own.limits:
+            return self._answer(HTTPStatus.NOT_FOUND)
+        try:
+            entry = own.read(kind, self._asked(time.monotonic()))
+        except Exception as error:  # noqa: BLE001, any driver's error is an answer that names it
+            reason = in_words(error, application.secrets)
+            return self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"failed": kind, "error": reason})
+        body = {"value": entry.value, "age": round(entry.age, 3), "stale": entry.stale}
+        return self._answer(HTTPStatus.OK, body)
+
     def _asked(self, begun: float) -> Work:
         """Read what the caller wants; ValueError if it cannot be read."""
         headers = self.headers
@@ -685,8 +744,10 @@ def main() -> int:
     signals = (signal.SIGTERM, signal.SIGINT)
     # Before there are threads, which inherit it: the signal then waits for `sigwait`.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    needs, kept = dependencies(environment)
     application = Application(
-        needs=dependencies(environment),
+        needs=needs,
+        kept=kept,
         secrets=secrets_folder(environment),
         stuck_seconds=float(environment.get("STUCK_SECONDS", "5")),
         faults_allowed=environment.get("FAULTS", "on") == "on",

@@ -5,6 +5,7 @@ module fault-tolerance/toolchain/crds
 go 1.26
 
 require (
+	github.com/cert-manager/cert-manager v1.19.3
 	github.com/cloudnative-pg/cloudnative-pg v1.30.0
 	github.com/cloudnative-pg/plugin-barman-cloud v0.14.0
 	github.com/kedacore/keda/v2 v2.21.0

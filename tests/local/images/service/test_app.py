@@ -370,13 +370,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         cache.kill()
 
 
-def user_of(redis: Servers, start: Start, secrets: Path) -> Service:
+def user_of(redis: Servers, start: Start, secrets: Path, **environment: str) -> Service:
     folder = secrets / "redis"
     folder.mkdir(parents=True)
     (folder / "username").write_text("client")
     (folder / "password").write_text(CLIENT_PASSWORD)
     sentinels = [sentinel.port for sentinel in redis.sentinels]
-    return start(**redis_at(*sentinels), SECRETS=str(secrets))
+    return start(**redis_at(*sentinels), **environment, SECRETS=str(secrets))
 
 
 @pytest.mark.dataplane
@@ -399,6 +399,40 @@ def test_work_goes_on_with_the_new_master(start: Start, redis: Servers, tmp_path
     redis.await_other_master(old)
     eventually("work succeeds again", lambda: engine.ask()[0] == 200, seconds=20)
     assert redis.master is not old
+
+
+@pytest.mark.dataplane
+def test_a_cached_entry_outlives_its_store_for_as_long_as_the_catalogue_says(
+    start: Start, redis: Servers, tmp_path: Path
+) -> None:
+    """One process makes the entry; another, whose database refuses connections, finds it."""
+    redis.whole()
+    caches = {"REDIS_CACHES": json.dumps({"engine": {"cards": {"fresh": 2, "kept": 5}}})}
+    maker = user_of(redis, start, tmp_path / "own", **caches)
+    status, made = maker.ask("/cached/cards")
+    assert (status, made["stale"]) == (200, False)
+    cut_off = user_of(redis, start, tmp_path / "other", **caches, **postgres_at(free_ports(1)[0]))
+
+    def answers() -> tuple[int, Any, Any]:
+        status, answer = cut_off.ask("/cached/cards")
+        return status, answer.get("stale"), answer.get("value")
+
+    assert answers() in {(200, False, made["value"]), (200, True, made["value"])}
+    eventually("it is stale, and served", lambda: answers() == (200, True, made["value"]))
+    eventually("it is too old to be served", lambda: answers()[0] == 503)
+
+
+@pytest.mark.dataplane
+def test_a_fresh_entry_is_not_made_again(start: Start, redis: Servers, tmp_path: Path) -> None:
+    redis.whole()
+    caches = {"REDIS_CACHES": json.dumps({"engine": {"moves": {"fresh": 60, "kept": 60}}})}
+    engine = user_of(redis, start, tmp_path / "own", **caches)
+    first, second = (engine.ask("/cached/moves")[1]["value"] for _ in range(2))
+    assert first == second
+
+
+def test_a_kind_that_the_catalogue_does_not_know_is_not_found(start: Start) -> None:
+    assert start().ask("/cached/cards")[0] == 404
 
 
 # Faults -----------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ def test(paths: Sequence[str]) -> int:
         ).returncode
 
     # A cluster of containers and its databases need the machine for themselves.
-    codes = [run("not alone", "-n", str(WORKERS), "--dist=loadfile"), run("alone")]
+    # Files are dealt out in the order of tests/conftest.py.
+    dealt = ("-n", str(WORKERS), "--dist=loadfile", "--no-loadscope-reorder")
+    codes = [run("not alone", *dealt), run("alone")]
     failed = [code for code in codes if code not in {pytest.ExitCode.OK, _NOTHING_TO_RUN}]
     return failed[0] if failed else 0

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.dataplane]
 
 COREFILE = Path(addons.__file__).parent / "coredns.yaml"
 NO_ERROR, NAME_ERROR, REFUSED = 0, 3, 5
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

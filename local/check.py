@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from local import world
+from local import supplies, world
 from local.images import build as images
 from local.nodes import host
 from local.run import build_folder, say
-from local.toolchain import build, definitions, packages
+from local.toolchain import build, packages
 from local.world import PROJECT
 
 WORKERS = 2
@@ -26,12 +26,11 @@ _NOTHING_TO_RUN = pytest.ExitCode.NO_TESTS_COLLECTED
 
 def test(paths: Sequence[str]) -> int:
     """Build and fetch what the tests need, then run them; return pytest's exit code."""
-    build.ensure(list(build.TOOLS), say)
-    definitions.files(say, every=True)
+    nodes = not host.lacks(world.root())
+    supplies.ensure(say, nodes=nodes, definitions_of_all=True, more=list(build.TOOLS))
     redis = packages.ensure_redis(say)
-    if not host.lacks(world.root()):
-        images.ensure_root("node", say)
-        images.ensure([name for name in images.definitions() if name != "node"], say)
+    if nodes:
+        images.ensure(supplies.pod_images(), say)
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PATH": f"{redis}:{os.environ['PATH']}"}
@@ -45,6 +44,8 @@ def test(paths: Sequence[str]) -> int:
         ).returncode
 
     # A cluster of containers and its databases need the machine for themselves.
-    codes = [run("not alone", "-n", str(WORKERS), "--dist=loadfile"), run("alone")]
+    # Files are dealt out in the order of tests/conftest.py.
+    dealt = ("-n", str(WORKERS), "--dist=loadfile", "--no-loadscope-reorder")
+    codes = [run("not alone", *dealt), run("alone")]
     failed = [code for code in codes if code not in {pytest.ExitCode.OK, _NOTHING_TO_RUN}]
     return failed[0] if failed else 0

@@ -24,11 +24,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from local import addons, aws, cluster
+from local import addons, aws, cluster, supplies
 from local.cluster import Cluster
 from local.errors import LocalError
 from local.images import build as images
-from local.images.definition import definitions as image_definitions
 from local.nodes import Topology, host, real, store
 from local.nodes.joined import JoinedNodes
 from local.nodes.real import RealNodes, Software
@@ -136,8 +135,10 @@ class World:
         """
         kind, crowd = self._choose_kind(say), crowd_size()
         self._kind_file.write_text(kind)
+        every = os.environ.get("CRDS") == "all"
+        supplies.ensure(say, nodes=kind == REAL, definitions_of_all=every)
         programs = build.ensure(cluster.PLANE_TOOLS, say)
-        definitions = definition_files(say, every=os.environ.get("CRDS") == "all")
+        definitions = definition_files(say, every=every)
         aws.start(self.aws)  # gets ready while the cluster does
         topology = Topology(wanted.region, wanted.zones)
         if kind == SIMULATED:
@@ -189,8 +190,8 @@ class World:
     ) -> dict[str, str]:
         """Start real nodes with their images and add-ons; return the images that replace others."""
         tools = build.ensure(real.TOOLS, say)
-        root = images.ensure_root("node", say)
-        built = images.ensure([name for name in image_definitions() if name != "node"], say)
+        root = images.ensure_root(supplies.ROOT_IMAGE, say)
+        built = images.ensure(supplies.pod_images(), say)
         pause = built["pause"].reference
         unpacked = store.ensure(list(built.values()), root, tools, pause, say)
         cluster.prepare(self.cluster)

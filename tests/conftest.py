@@ -53,6 +53,16 @@ def kubeconfig(cluster: Cluster) -> Path:
     return cluster.kubeconfig
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of the costliest tier: at the end, short ones keep all workers busy."""
+    rank = {tier: number for number, tier in enumerate(reversed(TIERS))}
+    rank_of: dict[Path, int] = {}
+    for item in items:
+        ranks = [rank_of.get(item.path, len(rank)), *(rank[t] for t in TIERS if t in item.keywords)]
+        rank_of[item.path] = min(ranks)
+    items.sort(key=lambda item: rank_of[item.path])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests ran in each tier, and which did not and why."""
     ran: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from local.nodes.gateway import Side, forward
 from local.nodes.lan import Lan
 from local.process import Process
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 LOOPBACK = "127.0.0.1"
 
 

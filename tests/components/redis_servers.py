@@ -160,11 +160,13 @@ class Servers:
         """Start what does not run; wait until all are ready, agree on one master, know the rest.
 
         A Sentinel learns of the replicas from the master, which it asks every 10 s: a master that
-        dies before it was asked has no known successor.
+        dies before it was asked has no known successor. Here it is told to ask every second.
         """
         for member in self.members:
             member.start()
         eventually("all are ready", lambda: all(member.ready for member in self.members))
+        for sentinel in self.sentinels:
+            sentinel.ask("sentinel", "debug", "info-period", "1000")
         eventually("all agree", lambda: len(set(self.named())) == 1 and len(self.masters()) == 1)
         eventually("all Sentinels know the replicas", self._replicas_are_known)
 

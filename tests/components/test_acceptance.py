@@ -28,7 +28,7 @@ pytestmark = pytest.mark.cluster
 PREFIX = "accepted"
 CORE, BEST_EFFORT = f"{PREFIX}-core", f"{PREFIX}-best-effort"
 FIXED, SCALED = "engine", "leaderboard"
-WAIT_SECONDS = 60
+WAIT_SECONDS = 180
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.components.test_postgres import _cluster, _postgres
 
 pytestmark = pytest.mark.dataplane
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 _HOST = "127.0.0.1"
 _SMALL = {"shared_buffers": "64MB"}
 """As much as a test may take, in the place of a share of the Pod's memory."""

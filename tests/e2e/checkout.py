@@ -108,6 +108,12 @@ class Checkout:
         }
 
 
+def assert_whole(report: dict[str, Any]) -> None:
+    """Of what `up` reports: every Pod is ready, and what is replicated spans three zones."""
+    assert report["pods"]["ready"] == report["pods"]["total"] > 0
+    assert [w["name"] for w in report["workloads"] if w["total"] > 1 and len(w["zones"]) < 3] == []
+
+
 def read_until(command: subprocess.Popen[str], words: str, limit: float = 300) -> str:
     """Read what a command prints until a line holds `words`; return all that was read."""
     assert command.stdout is not None

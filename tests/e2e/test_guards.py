@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.checkout import Checkout
+from tests.e2e.checkout import Checkout, assert_whole
 
 pytestmark = pytest.mark.e2e
 
@@ -26,6 +26,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         yield made
     finally:
         made.run("down")
+
+
+@pytest.fixture(scope="module")
+def first_report(checkout: Checkout) -> dict[str, Any]:
+    """What the first update reported; every later one replaces it."""
+    found: dict[str, Any] = checkout.result("up-staging.json")
+    return found
 
 
 @pytest.fixture
@@ -72,6 +79,11 @@ def servers_of_neo4j(checkout: Checkout) -> list[str]:
     with checkout.api("staging") as api:
         names = [each["metadata"]["name"] for each in api.items(SERVERS)]
     return [name for name in names if name.startswith("neo4j")]
+
+
+def test_the_stack_comes_up_as_it_ships(first_report: dict[str, Any]) -> None:
+    assert first_report["stack"] == "staging"
+    assert_whole(first_report)
 
 
 def test_a_system_that_services_use_is_not_left_out(stack_file: Checkout) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,8 @@ from tests.e2e.checkout import Checkout
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout.copied(tmp_path)
-
-
-def test_the_four_stacks_as_shipped_pass(checkout: Checkout) -> None:
+def test_the_four_stacks_as_shipped_pass(tmp_path: Path) -> None:
+    checkout = Checkout.copied(tmp_path)
     judged = checkout.run("policy", "all")
     assert judged.returncode == 0, judged.stdout + judged.stderr
     for stack in ("dev", "staging", "prod", "dr"):
@@ -24,35 +22,62 @@ def test_the_four_stacks_as_shipped_pass(checkout: Checkout) -> None:
         assert levels <= {"advisory"}
 
 
-@pytest.mark.parametrize(
-    ("path", "old", "new", "rule", "resource", "remedy"),
-    [
-        (
-            "components/service.py",
-            '"livenessProbe": parts.http_probe(probes.live, _PORT, period=10, failures=3),',
-            "",
-            "container-liveness-probe",
-            "gateway-deployment",
-            "livenessProbe",
-        ),
-        (
-            "components/redis.py",
-            "replicas=settings.sentinels",
-            "replicas=2",
-            "redis-sentinels",
-            "redis-sentinel-servers",
-            "3",
-        ),
-    ],
-    ids=["no liveness probe", "two Sentinels"],
-)
+@dataclass(frozen=True)
+class Weakness:
+    """A change of a component, and what the gate must say of it."""
+
+    path: str
+    old: str
+    new: str
+    rule: str
+    resource: str
+    remedy: str
+
+
+WEAKNESSES = {
+    "no liveness probe": Weakness(
+        "components/service.py",
+        '"livenessProbe": parts.http_probe(probes.live, _PORT, period=10, failures=3),',
+        "",
+        "container-liveness-probe",
+        "gateway-deployment",
+        "livenessProbe",
+    ),
+    "two Sentinels": Weakness(
+        "components/redis.py",
+        "replicas=settings.sentinels",
+        "replicas=2",
+        "redis-sentinels",
+        "redis-sentinel-servers",
+        "3",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate made of a stack with every weakness."""
+
+    done: subprocess.CompletedProcess[str]
+    findings: list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """One run for all weaknesses, which are in different components."""
+    checkout = Checkout.copied(tmp_path_factory.mktemp("weakened"))
+    for each in WEAKNESSES.values():
+        checkout.change(each.path, each.old, each.new)
+    return Judged(checkout.run("policy", "prod"), checkout.result("policy-prod.json"))
+
+
+@pytest.mark.parametrize("weakness", WEAKNESSES.values(), ids=WEAKNESSES)
 def test_a_weakened_stack_fails_with_rule_resource_and_remedy(
-    checkout: Checkout, path: str, old: str, new: str, rule: str, resource: str, remedy: str
+    judged: Judged, weakness: Weakness
 ) -> None:
-    checkout.change(path, old, new)
-    judged = checkout.run("policy", "prod")
-    assert judged.returncode == 1, judged.stdout
-    assert f"mandatory {rule} " in judged.stdout
-    found = [f for f in checkout.result("policy-prod.json") if f["rule"] == rule]
-    assert any(f["resource"].endswith(f"::{resource}") for f in found)
-    assert any(remedy in f["remedy"] for f in found)
+    assert judged.done.returncode == 1, judged.done.stdout
+    assert f"mandatory {weakness.rule} " in judged.done.stdout
+    found = [f for f in judged.findings if f["rule"] == weakness.rule]
+    assert {f["level"] for f in found} == {"mandatory"}
+    assert any(f["resource"].endswith(f"::{weakness.resource}") for f in found)
+    assert any(weakness.remedy in f["remedy"] for f in found)

@@ -88,14 +88,6 @@ def test_postgres_runs_three_instances(checkout: Checkout, up: str) -> None:
         assert api.get(CLUSTER)["status"]["readyInstances"] == 3
 
 
-def test_the_first_backups_are_complete(checkout: Checkout, up: str) -> None:
-    def phases() -> set[str]:
-        with checkout.api("dev") as api:
-            return {item.get("status", {}).get("phase", "") for item in api.items(BACKUPS)}
-
-    until(lambda: phases() == {"completed"}, 180)
-
-
 def test_psql_asks_the_primary(checkout: Checkout, up: str) -> None:
     asked = checkout.run("psql", "dev", "select pg_is_in_recovery()")
     assert asked.stdout.split()[2] == "f", asked.stdout + asked.stderr
@@ -142,6 +134,14 @@ def test_a_second_up_changes_nothing_but_gives_a_node_the_image_that_it_lacks(
     assert not any("crowd" in node for each in report["workloads"] for node in each["nodes"])
     assert report["changes"]["same"] == report["resources"] > 100
     assert missing in node.run([*images, "list", "-q"])
+
+
+def test_the_first_backups_are_complete(checkout: Checkout, up: str) -> None:
+    def phases() -> set[str]:
+        with checkout.api("dev") as api:
+            return {item.get("status", {}).get("phase", "") for item in api.items(BACKUPS)}
+
+    until(lambda: phases() == {"completed"}, 180)
 
 
 def test_a_cut_between_two_nodes_is_a_cut_between_those_two(checkout: Checkout, up: str) -> None:

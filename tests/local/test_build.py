@@ -94,6 +94,50 @@ def test_a_build_that_fails_shows_the_compilers_words(empty_cache: Path) -> None
         build.ensure(["etcd"], lambda _: None)
 
 
+def put_go(folder: Path, script: str) -> None:
+    program = folder / "go"
+    program.write_text(
+        f'#!/bin/sh\n[ "$1" = version ] && echo go version go1.26.8 linux/amd64 && exit\n{script}\n'
+    )
+    program.chmod(0o755)
+
+
+def test_a_build_ends_with_whoever_waits_for_it(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_go(empty_cache, f"echo $$ >{tmp_path / 'pid'}; exec /bin/sleep 60")
+    monkeypatch.setattr(build, "HEARTBEAT_SECONDS", 0.05)
+
+    def speak(text: str) -> None:
+        if "building etcd" in text and (tmp_path / "pid").exists():
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        build.ensure(["etcd"], speak)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_modules_are_fetched_by_group_for_what_is_missing(
+    empty_cache: Path, tmp_path: Path
+) -> None:
+    put_go(empty_cache, f'echo "$PWD: $@" >>{tmp_path / "asked"}')
+    built = build._built_path(TOOLS["kwok"])
+    built.parent.mkdir(parents=True)
+    built.touch()
+    build.fetch(["etcd", "kwok", "kubectl", "containerd"], lambda _: None)
+    first, second = (tmp_path / "asked").read_text().splitlines()
+    assert first.startswith(f"{build.MODULES / 'plane'}: list -deps ")
+    assert first.endswith(f" {TOOLS['etcd'].package} {TOOLS['kubectl'].package}")
+    assert second.startswith(f"{build.MODULES / 'containerd'}: list -deps -tags=no_btrfs,no_zfs ")
+
+
+def test_modules_that_cannot_be_fetched_are_left_to_the_build(empty_cache: Path) -> None:
+    put_go(empty_cache, "echo no route to host; exit 1")
+    build.fetch(["etcd"], lambda _: None)
+    with pytest.raises(LocalError, match="could not build etcd:\nno route to host"):
+        build.ensure(["etcd"], lambda _: None)
+
+
 def test_every_definition_comes_from_a_pinned_module() -> None:
     pins = (build.MODULES / "crds" / "go.mod").read_text()
     modules = {*build.USED_DEFINITIONS, *build.OTHER_DEFINITIONS, *build.STAGES}

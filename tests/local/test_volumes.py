@@ -28,7 +28,7 @@ from local.volumes.service import (
 )
 from tests.conftest import TOPOLOGY
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 120.0
 PROVISIONER = "volumes.test"
 SPACE = "/api/v1/namespaces/volumes"
 CLAIMS = f"{SPACE}/persistentvolumeclaims"

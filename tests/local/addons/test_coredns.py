@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.dataplane]
 
 COREFILE = Path(addons.__file__).parent / "coredns.yaml"
 NO_ERROR, NAME_ERROR, REFUSED = 0, 3, 5
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Server:
         labels = b"".join(bytes([len(x)]) + x.encode() for x in name.split("."))
         query = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">BHH", 0, kind, 1)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talk:
-            talk.settimeout(1)
+            talk.settimeout(5)
             talk.sendto(query, ("127.0.0.1", self.port))
             answer = talk.recv(4096)
         return answer[3] & 0x0F, answer
@@ -106,7 +106,7 @@ def test_a_service_that_is_not_there_has_no_name(server: Server) -> None:
 def test_a_name_outside_the_cluster_is_refused_at_once(server: Server) -> None:
     start = time.monotonic()
     assert server.ask("backups.example.com")[0] == REFUSED
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 2
 
 
 def test_answers_are_kept_for_seconds_only(server: Server) -> None:

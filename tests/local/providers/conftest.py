@@ -59,6 +59,24 @@ class Stack:
 
     folder: Path
     environment: dict[str, str]
+    _known: automation.Stack | None = None
+
+    @classmethod
+    def empty(cls, folder: Path, **environment: str) -> Stack:
+        """A stack that has nothing yet, with the engine and all it keeps in a folder."""
+        (folder / "state").mkdir()
+        (folder / "engine" / "bin").mkdir(parents=True)
+        (folder / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
+        own = {
+            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_CONFIG_PASSPHRASE": "test",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PATH": f"{PROVIDERS}:{os.environ['PATH']}",
+            "FT_PYTHON": sys.executable,
+        }
+        return cls(folder, {**own, **environment})
 
     def preview(self, program: Program, **options: Any) -> automation.PreviewResult:
         """Run `pulumi preview`."""
@@ -72,9 +90,9 @@ class Stack:
         """Run `pulumi refresh`."""
         return self.of(program).refresh(color="never")
 
-    def destroy(self, program: Program = lambda: None) -> automation.DestroyResult:
+    def destroy(self, program: Program | None = None) -> automation.DestroyResult:
         """Run `pulumi destroy`."""
-        return self.of(program).destroy(color="never")
+        return self.of(program or _nothing).destroy(color="never")
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """The stack's resources as saved, by name."""
@@ -87,7 +105,14 @@ class Stack:
         return next(self.folder.glob("state/.pulumi/stacks/*/test.json"))
 
     def of(self, program: Program) -> automation.Stack:
-        """The stack as the Automation API knows it."""
+        """The stack as the Automation API knows it, with this as its program."""
+        if self._known is None:
+            self._known = self._created()
+        self._known.workspace.program = program
+        return self._known
+
+    def _created(self) -> automation.Stack:
+        """Made once: each time, the engine would be started three times more."""
         settings = automation.ProjectSettings("providers", runtime="python")
         options = automation.LocalWorkspaceOptions(
             work_dir=str(self.folder),
@@ -96,31 +121,25 @@ class Stack:
             pulumi_command=automation.PulumiCommand(str(self.folder / "engine")),
         )
         return automation.create_or_select_stack(
-            "test", project_name="providers", program=program, opts=options
+            "test", project_name="providers", program=_nothing, opts=options
         )
+
+    def end(self) -> None:
+        """Destroy what is left, if anything is."""
+        if self._known is not None and self.resources():
+            self.destroy()
+
+
+def _nothing() -> None:
+    """Declare nothing."""
 
 
 @pytest.fixture
 def stack(tmp_path: Path, kubeconfig: Path) -> Iterator[Stack]:
     """An empty stack; what is left in it is destroyed afterwards."""
-    (tmp_path / "state").mkdir()
-    (tmp_path / "engine" / "bin").mkdir(parents=True)
-    (tmp_path / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
-    it = Stack(
-        tmp_path,
-        {
-            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
-            "PULUMI_HOME": str(tmp_path / "home"),
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            "PATH": f"{PROVIDERS}:{os.environ['PATH']}",
-            "KUBECONFIG": str(kubeconfig),
-            "FT_PYTHON": sys.executable,
-        },
-    )
+    it = Stack.empty(tmp_path, KUBECONFIG=str(kubeconfig))
     yield it
-    it.destroy()
+    it.end()
 
 
 def declare(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,7 @@ from local.providers.aws.resource import (
     same,
     to_api,
 )
-from tests.conftest import tool
-from tests.local.providers.conftest import PROVIDERS, Program, Stack
+from tests.local.providers.conftest import Program, Stack
 
 iam, kms, s3 = pulumi_aws.iam, pulumi_aws.kms, pulumi_aws.s3
 
@@ -239,25 +236,9 @@ def cloud(endpoint: Endpoint) -> Callable[..., Any]:
 @pytest.fixture
 def aws_stack(tmp_path: Path, endpoint: Endpoint) -> Iterator[Stack]:
     """An empty stack; what is left in it is destroyed afterwards."""
-    (tmp_path / "state").mkdir()
-    (tmp_path / "engine" / "bin").mkdir(parents=True)
-    (tmp_path / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
-    it = Stack(
-        tmp_path,
-        {
-            **endpoint.environment(),
-            "AWS_REGION": REGION,
-            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
-            "PULUMI_HOME": str(tmp_path / "home"),
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            "PATH": f"{PROVIDERS}:{os.environ['PATH']}",
-            "FT_PYTHON": sys.executable,
-        },
-    )
+    it = Stack.empty(tmp_path, **endpoint.environment(), AWS_REGION=REGION)
     yield it
-    it.destroy()
+    it.end()
 
 
 def changes(result: automation.UpResult | automation.RefreshResult) -> Values:

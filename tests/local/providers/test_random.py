@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import string
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ import pytest
 from pulumi.automation import CommandError
 
 from local.providers.random import TYPES
-from tests.conftest import tool
-from tests.local.providers.conftest import PROVIDERS, Program, Stack
+from tests.local.providers.conftest import Program, Stack
 
 Values = dict[str, Any]
 
@@ -134,21 +131,7 @@ def test_what_cannot_be_met_is_refused(name: str, inputs: Values, message: str) 
 
 @pytest.fixture
 def random_stack(tmp_path: Path) -> Stack:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "engine" / "bin").mkdir(parents=True)
-    (tmp_path / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
-    return Stack(
-        tmp_path,
-        {
-            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
-            "PULUMI_HOME": str(tmp_path / "home"),
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            "PATH": f"{PROVIDERS}:{os.environ['PATH']}",
-            "FT_PYTHON": sys.executable,
-        },
-    )
+    return Stack.empty(tmp_path)
 
 
 def password(**arguments: Any) -> Program:

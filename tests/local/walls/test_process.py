@@ -17,7 +17,7 @@ from tests.local.walls.objects import policy
 
 pytestmark = pytest.mark.cluster
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 120.0
 POLICIES = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"
 PODS = "/api/v1/namespaces/default/pods"
 NODE = "us-east-1a-1"

@@ -299,7 +299,7 @@ def test_a_silent_service_is_named_at_the_deadline(start: Start) -> None:
         begun = time.monotonic()
         status, answer = gateway.ask(headers={"X-Deadline-Ms": "700"})
     assert (status, answer["failed"]) == (503, "replay")
-    assert 0.6 < time.monotonic() - begun < 2
+    assert 0.6 < time.monotonic() - begun < 4  # 5 s without a deadline
 
 
 # Data systems -----------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_a_silent_database_is_not_waited_for_beyond_the_deadline(start: Start) -
         engine = start(**postgres_at(port))
         begun = time.monotonic()
         assert engine.ask(headers={"X-Deadline-Ms": "500"})[0] == 503
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 1.9  # 2 s by the database's own limit
 
 
 def test_readiness_does_not_depend_on_data_systems(start: Start) -> None:
@@ -451,7 +451,7 @@ def test_slow_work_is_given_up_at_the_deadline(start: Start) -> None:
     service.fault("kind=slow&ms=60000")
     begun = time.monotonic()
     assert service.ask(headers={"X-Deadline-Ms": "300"})[0] == 504
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15
 
 
 def test_failing_work_answers_the_status(start: Start) -> None:
@@ -469,11 +469,11 @@ def test_work_fails_at_the_rate(start: Start) -> None:
 
 def test_hanging_work_is_not_answered_until_the_fault_ends(start: Start) -> None:
     service = start()
-    service.fault("kind=hang&seconds=1")
     begun = time.monotonic()
+    service.fault("kind=hang&seconds=2")
     with pytest.raises(http.client.RemoteDisconnected):
         service.ask()
-    assert time.monotonic() - begun >= 0.9
+    assert time.monotonic() - begun >= 1.9
     assert service.ask()[0] == 200
 
 
@@ -486,7 +486,7 @@ def test_a_stuck_loop_fails_liveness_and_readiness_but_not_startup(start: Start)
 
 def test_a_loop_that_goes_on_is_live_again(start: Start) -> None:
     service = start(STUCK_SECONDS="1")
-    service.fault("kind=stuck&seconds=2")
+    service.fault("kind=stuck&seconds=4")
     eventually("liveness fails", lambda: service.probe("live") == 503, seconds=10)
     eventually("it is live again", lambda: service.probe("live") == 200, seconds=10)
 
@@ -555,11 +555,11 @@ def test_faults_can_be_switched_off(start: Start) -> None:
 
 def test_a_stop_finishes_what_is_under_way_and_takes_nothing_new(start: Start) -> None:
     service = start()
-    service.fault("kind=slow&ms=1500")
+    service.fault("kind=slow&ms=3000")
     with in_background(service.ask) as under_way:
         eventually("it works", lambda: service.metric("in_flight") == 1, seconds=10)
         service.process.send_signal(signal.SIGTERM)
-        eventually("it is not ready", lambda: service.probe("ready") == 503, seconds=1)
+        eventually("it is not ready", lambda: service.probe("ready") == 503, seconds=2)
         assert service.probe("live") == 200
         assert service.ask()[0] == 503
         assert under_way.result(timeout=10)[0] == 200
@@ -569,17 +569,17 @@ def test_a_stop_finishes_what_is_under_way_and_takes_nothing_new(start: Start) -
 def test_a_stop_without_work_is_immediate(start: Start) -> None:
     service = start()
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(timeout=2) == 0
+    assert service.process.wait(timeout=15) == 0  # 25 s are allowed where work is under way
 
 
 def test_work_that_outlasts_the_stop_is_given_up(start: Start) -> None:
     service = start(SHUTDOWN_SECONDS="0.5")
-    service.fault("kind=slow&ms=4000")
+    service.fault("kind=slow&ms=20000")
     with in_background(service.ask) as under_way:
         eventually("it works", lambda: service.metric("in_flight") == 1, seconds=10)
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(timeout=3) == 1
-        assert under_way.exception(timeout=5) is not None
+        assert service.process.wait(timeout=10) == 1
+        assert under_way.exception(timeout=10) is not None
 
 
 # What can be seen -------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""What a world runs on: all of it is asked for, what is needed first before the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from local import supplies
+from local.images import build as images
+from local.nodes import real
+from local.toolchain import build, definitions
+from local.toolchain.build import TOOLS, Say, Tool
+
+pytestmark = pytest.mark.unit
+
+
+class Asked:
+    """Notes what is asked for, in the place of builds and downloads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.programs: list[Sequence[str]] = []
+        self.fetched: Sequence[str] = ()
+        self.files: list[str] = []
+        self.missing: list[Tool] = []
+        monkeypatch.setattr(build, "ensure", lambda names, _: self.programs.append(names))
+        monkeypatch.setattr(build, "missing", lambda _: self.missing)
+        monkeypatch.setattr(build, "fetch", self._fetch)
+        monkeypatch.setattr(definitions, "files", lambda _, **__: self.files.append("definitions"))
+        monkeypatch.setattr(images, "ensure_root", lambda name, _: self.files.append(name))
+        monkeypatch.setattr(images, "ensure", lambda names, _: self.files.extend(names))
+
+    def _fetch(self, names: Sequence[str], _: Say) -> None:
+        self.fetched = names
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(monkeypatch)
+
+
+def ensure(*, nodes: bool, more: Sequence[str] = ()) -> list[str]:
+    said: list[str] = []
+    supplies.ensure(said.append, nodes=nodes, definitions_of_all=False, more=more)
+    return said
+
+
+def test_simulated_nodes_need_neither_images_nor_further_programs(asked: Asked) -> None:
+    ensure(nodes=False)
+    assert asked.programs == [supplies.FIRST_TOOLS, []]
+    assert asked.files == ["definitions"]
+
+
+def test_a_cluster_can_start_before_what_real_nodes_need_is_built(asked: Asked) -> None:
+    ensure(nodes=True)
+    first, later = asked.programs
+    assert {"kube-apiserver", "pulumi"} <= set(first)
+    held = {tool for image in images.definitions().values() for tool in image.programs}
+    assert set(later) == {*real.TOOLS, *held}
+
+
+def test_no_image_that_is_built_beside_the_programs_holds_one(asked: Asked) -> None:
+    ensure(nodes=True)
+    beside = asked.files[1:]
+    assert supplies.ROOT_IMAGE in beside
+    assert {"postgres", "kafka"} <= set(beside)
+    assert not any(images.definitions()[name].programs for name in beside)
+
+
+def test_modules_are_fetched_for_every_program(asked: Asked) -> None:
+    ensure(nodes=True, more=["kube-score"])
+    assert list(asked.fetched) == [name for names in asked.programs for name in names]
+    assert "kube-score" in asked.fetched
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_what_works_meanwhile_is_said_while_programs_are_built(asked: Asked, missing: bool) -> None:
+    asked.missing = [TOOLS["kubelet"]] if missing else []
+    assert any("NODES=simulated" in text for text in ensure(nodes=True)) is missing

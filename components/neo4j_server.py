@@ -240,6 +240,7 @@ def _pod(name: str, number: int, args: Neo4jArgs) -> parts.Object:
         "securityContext": parts.pod_security(USER),
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "tolerations": parts.tolerations(),
+        "dnsConfig": parts.dns(),
         "affinity": parts.apart(parts.selector(name)),
         "topologySpreadConstraints": parts.spread(parts.selector(name), "controller-revision-hash"),
         "containers": [_container(name, number, args)],

@@ -104,6 +104,7 @@ def template(
         "pod": {
             "priorityClassName": priority_class,
             "tolerations": parts.tolerations(),
+            "dnsConfig": parts.dns(),
             "enableServiceLinks": False,
             "securityContext": {
                 "fsGroup": 0,

@@ -137,6 +137,29 @@ def test_quorum_is_read_from_the_configuration(
     assert broken_rules == ({"redis-quorum"} if broken else set())
 
 
+@pytest.mark.parametrize(
+    ("pod", "broken"),
+    [("redis-sentinel-2", False), ("redis-sentinel-3", True), ("redis-2", True)],
+)
+def test_a_service_of_one_pod_needs_the_stateful_set_that_makes_it(
+    analyzer: Session, pod: str, *, broken: bool
+) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": pod, "namespace": "games"},
+        "spec": {
+            "selector": {
+                "app.kubernetes.io/name": "redis-sentinel",
+                "statefulset.kubernetes.io/pod-name": pod,
+            },
+            "ports": [{"port": 26379}],
+        },
+    }
+    found = {each.rule for each in analyzer.judge([*manifests.baseline(), service])} - OVERALL
+    assert found == ({"service-selects"} if broken else set())
+
+
 def test_buckets_are_known_by_reference_before_they_have_a_name(analyzer: Session) -> None:
     declared = [_of_unnamed_bucket(each) for each in _resources(analyzer.new_stack())]
     assert {each.rule for each in analyzer.judge_resources(declared)} <= OVERALL

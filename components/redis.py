@@ -60,6 +60,9 @@ _GRACE_SECONDS = 60
 
 _FEWEST_ZONES = 3
 
+_BEFORE_ITS_POD = {"pulumi.com/skipAwait": "true"}
+"""An update waits until somebody answers behind a Service, and no server starts without its own."""
+
 
 @dataclass(frozen=True)
 class RedisArgs:
@@ -264,7 +267,9 @@ class Redis(pulumi.ComponentResource):
         own = [
             Service(
                 f"{pod}-service",
-                metadata=_metadata(pod, args, group.role),
+                metadata=parts.metadata(
+                    pod, args.namespace, parts.labels(name, group.role), _BEFORE_ITS_POD
+                ),
                 spec={"selector": {**selector, parts.POD_LABEL: pod}, **found},
                 opts=child,
             )

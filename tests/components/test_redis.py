@@ -205,13 +205,15 @@ def test_each_server_has_a_service_whose_address_stays_and_is_there_before_it_is
     name: str,
 ) -> None:
     for ordinal in range(3):
-        spec = _redis().one("Service", f"{name}-{ordinal}").inputs["spec"]
+        inputs = _redis().one("Service", f"{name}-{ordinal}").inputs
+        spec = inputs["spec"]
         assert spec["selector"] == {
             **parts.selector(name),
             "statefulset.kubernetes.io/pod-name": f"{name}-{ordinal}",
         }
         assert "clusterIP" not in spec
         assert spec["publishNotReadyAddresses"]
+        assert inputs["metadata"]["annotations"]["pulumi.com/skipAwait"] == "true"
 
 
 @SETS

@@ -51,8 +51,8 @@ def ensure(say: Say, *, nodes: bool, definitions_of_all: bool, more: Sequence[st
         build.ensure(FIRST_TOOLS, say)
         if nodes and build.missing(later):
             say(
-                "meanwhile, stacks come up on simulated nodes, from another terminal: "
-                "NODES=simulated make up STACK=staging"
+                "meanwhile another stack can come up on simulated nodes, from another terminal: "
+                "NODES=simulated make up STACK=…"
             )
         build.ensure(later, say)
 

@@ -22,7 +22,7 @@ HOST = "localhost"
 _SLOW = "key-load-delay 200000\nloading-process-events-interval-bytes 1024"
 
 
-def eventually(what: str, check: Callable[[], object], seconds: float = 60) -> None:
+def eventually(what: str, check: Callable[[], object], seconds: float = 180) -> None:
     """Poll until the check is true; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not check():

@@ -22,6 +22,11 @@ _CONNECT_MILLISECONDS = 2000
 """For a connection to be there: a broker that fell silent costs no more than that before another is
 asked; librdkafka's own is 30 s."""
 
+_ANSWER_MILLISECONDS = 6000
+"""For an answer on a connection that is there: a broker that is cut off keeps what it was sent, and
+by default its client waits half a minute. Less than the brokers' session of 9 s, after which another
+one leads; a record that is sent again is still stored once."""
+
 
 @dataclass(frozen=True)
 class User:
@@ -74,6 +79,7 @@ def environment(address: str, user: User, *, verified: bool) -> dict[str, str]:
         "KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION": "true" if verified else "false",
         "KAFKA_RECONNECT_BACKOFF_MAX_MS": str(_RECONNECT_MILLISECONDS),
         "KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS": str(_CONNECT_MILLISECONDS),
+        "KAFKA_SOCKET_TIMEOUT_MS": str(_ANSWER_MILLISECONDS),
         **_producer(user.produces),
         **_consumer(user),
     }
@@ -86,6 +92,7 @@ def _producer(topics: Iterable[str]) -> dict[str, str]:
         "KAFKA_PRODUCES": ",".join(topics),
         "KAFKA_ACKS": "all",
         "KAFKA_ENABLE_IDEMPOTENCE": "true",
+        "KAFKA_REQUEST_TIMEOUT_MS": str(_ANSWER_MILLISECONDS),
         "KAFKA_DELIVERY_TIMEOUT_MS": str(_DELIVERY_SECONDS * 1000),
     }
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pulumi
 
 from components import parts
-from components.backup import Backup, BackupArgs, BucketAccess, BucketAccessArgs
+from components.backup import Backup, BackupArgs
+from components.bucket_access import BucketAccess, BucketAccessArgs
 from components.foundation import Foundation, FoundationArgs
 from components.kafka import Kafka, KafkaArgs, User
 from components.mongodb import Mongodb, MongodbArgs

@@ -76,7 +76,7 @@ class Postgres(pulumi.ComponentResource):
     that signs it is made by the operator, after everything here, and known in this namespace alone.
 
     The instances reach the bucket with the role that the ServiceAccount, named as the cluster, is
-    given (`components.backup.BucketAccess` makes one): no key is stored.
+    given (`components.bucket_access.BucketAccess` makes one): no key is stored.
 
     A standby follows the archive of another region's cluster, and takes no writes until it is
     promoted: docs/decisions/postgres-dr.md.

@@ -29,7 +29,7 @@ from drills.load.attempts import DEADLINE_SECONDS, FailedError, UnknownError
 
 _OWN = ("topic", "username", "password", "produces", "consumes")
 _CONSUMER_ONLY = ("group.id", "enable.auto.commit", "auto.offset.reset", "isolation.level")
-_PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms")
+_PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms", "request.timeout.ms")
 _REQUEST_SECONDS = 20.0
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from components.backup import Backup, BackupArgs, BucketAccess, BucketAccessArgs
+from components.backup import Backup, BackupArgs
+from components.bucket_access import BucketAccess, BucketAccessArgs
 from stacks.settings import BackupSettings
 from tests.components.conftest import UNKNOWN, Registered, Registry, registered_by
 

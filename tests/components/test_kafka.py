@@ -338,6 +338,7 @@ def test_clients_are_told_to_leave_a_silent_broker_soon(kafka: Registry, service
     told = kafka.one("ConfigMap", f"events-{service}-client").inputs["data"]
     assert int(told["KAFKA_RECONNECT_BACKOFF_MAX_MS"]) <= 1000
     assert int(told["KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS"]) <= 2000
+    assert int(told["KAFKA_SOCKET_TIMEOUT_MS"]) < 9000  # of a broker's session
 
 
 def test_a_producer_is_told_how_to_lose_and_reorder_nothing(kafka: Registry) -> None:
@@ -346,6 +347,7 @@ def test_a_producer_is_told_how_to_lose_and_reorder_nothing(kafka: Registry) -> 
         "events-kafka-bootstrap.sim-data.svc.cluster.local:9093"
     )
     assert (told["KAFKA_ACKS"], told["KAFKA_ENABLE_IDEMPOTENCE"]) == ("all", "true")
+    assert int(told["KAFKA_REQUEST_TIMEOUT_MS"]) < 9000  # of a broker's session
     assert told["KAFKA_PRODUCES"] == "moves"
     assert "KAFKA_GROUP_ID" not in told
 

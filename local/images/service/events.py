@@ -25,7 +25,7 @@ SETTINGS = {
 _PREFIX = "KAFKA_"
 _LISTS = ("produces", "consumes")
 _CONSUMER_ONLY = ("group.id", "enable.auto.commit", "auto.offset.reset", "isolation.level")
-_PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms")
+_PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms", "request.timeout.ms")
 
 
 class Work(Protocol):

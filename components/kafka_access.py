@@ -23,9 +23,9 @@ _CONNECT_MILLISECONDS = 2000
 asked; librdkafka's own is 30 s."""
 
 _ANSWER_MILLISECONDS = 6000
-"""For an answer on a connection that is there: a broker that is cut off keeps what it was sent, and
-by default its client waits half a minute. Less than the brokers' session of 9 s, after which another
-one leads; a record that is sent again is still stored once."""
+"""For an answer on a connection that is there: of a broker that is cut off, a client waits for it
+for half a minute by default. Less than the brokers' session of 9 s, after which another one leads;
+a record that is sent again is still stored once."""
 
 
 @dataclass(frozen=True)

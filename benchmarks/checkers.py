@@ -7,8 +7,8 @@ docs/checkers.md shows.
 
 - kube-score, built from its Go module, reads all manifests of each weak stack, with every optional
   check switched on.
-- Checkov and Trivy, if their programs are given (CHECKOV=…/bin/checkov, TRIVY=…/trivy-checks, built
-  from benchmarks/trivy), read each weak object once, in a file of its own: they take seconds to
+- Checkov and Trivy, if their programs are given (CHECKOV=…/bin/checkov, TRIVY=… as built from
+  benchmarks/trivy), read each weak object once, in a file of its own: they take seconds to
   start, and judge each object alone. So they are not asked about what is missing beside one
   (`without` and `removed` mutations).
 """

@@ -75,9 +75,15 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
-    declared: list[Resource] = field(default_factory=list)
+    by_urn: dict[str, Resource] = field(default_factory=dict)
+    """What the program declares; of a resource that is replaced, as it will be."""
     adjusted: bool = False
     """Whether what the engine keeps changes: protection of resources, outputs of the stack."""
+
+    @property
+    def declared(self) -> list[Resource]:
+        """Every resource that the program declares, once."""
+        return list(self.by_urn.values())
 
     @property
     def resources(self) -> int:
@@ -294,9 +300,9 @@ class _Progress:
 
     def _before(self, metadata: events.StepEventMetadata) -> None:
         operation = _operation(metadata)
-        if metadata.new is not None:
-            self._outcome.declared.append(
-                declared.resource(metadata.type, metadata.urn, metadata.new.inputs or {})
+        if metadata.new is not None and operation != _REFRESH:
+            self._outcome.by_urn[metadata.urn] = declared.resource(
+                metadata.type, metadata.urn, metadata.new.inputs or {}
             )
         if operation not in _QUIET and not metadata.type.startswith(_INNER):
             changed = tuple(sorted(metadata.detailed_diff or metadata.diffs or ()))
@@ -326,7 +332,8 @@ class _Progress:
             self._outcome.warnings.append(text)
 
 
-_QUIET = {"same", "read", "refresh"}
+_REFRESH = "refresh"
+_QUIET = {"same", "read", _REFRESH}
 _INNER = ("pulumi:", "fault-tolerance:")
 """Types without an object of their own: the stack, its providers, our components."""
 _ECHOES = ("context canceled", "exited prematurely", "failed to run remediation")

@@ -73,3 +73,15 @@ def test_a_change_of_protection_alone_is_something_to_do(new: dict[str, Any]) ->
 
 def test_a_change_of_the_stacks_outputs_alone_is_something_to_do() -> None:
     assert not step("pulumi:pulumi:Stack", outputs={"declared": 2}).is_noop
+
+
+def test_what_is_refreshed_and_then_declared_is_declared_once() -> None:
+    """Else a survey of the plan would see each server of a stack that runs twice."""
+    found = Outcome()
+    progress = _Progress(found, "stacks/Pulumi.staging.yaml", lambda _: None)
+    for operation, replicas in (("refresh", 1), ("replace", 3), ("create-replacement", 3)):
+        new = {"type": "a", "urn": SERVERS, "inputs": {"spec": {"replicas": replicas}}}
+        metadata = {"op": operation, "urn": SERVERS, "type": "a", "provider": "", "new": new}
+        event = {"resourcePreEvent": {"metadata": metadata}}
+        progress.take(events.EngineEvent.from_json({"sequence": 1, "timestamp": 1, **event}))
+    assert [each.props for each in found.declared] == [{"spec": {"replicas": 3}}]

@@ -4,11 +4,17 @@ Run by the engine (`pulumi up -s <stack>`): reads `stacks/Pulumi.<stack>.yaml`, 
 as one component, and exports its flat outputs.
 """
 
+import gc
+
 import pulumi
 
 from components.platform import Platform, PlatformArgs
 from stacks import guards
 from stacks.program import forbid_losses, from_program
+
+# All that is made here stays until the end: to look for garbage in it again and again would make the
+# time of a preview grow faster than the number of resources.
+gc.disable()
 
 settings = from_program()
 forbid_losses(settings)

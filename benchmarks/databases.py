@@ -16,6 +16,7 @@ meets them all. Every figure is a median.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
@@ -51,6 +52,7 @@ MANAGER: Final = "benchmarks"
 
 def declare(count: int, settings: Settings) -> None:
     """Declare so many databases of each kind, all as the settings say."""
+    gc.disable()  # as the project's program does
     ConfigMap("start", metadata={"name": "start", "namespace": "default"}, data={"it": "begins"})
     RandomPassword("start", length=16)
     for number in range(count):

@@ -12,7 +12,7 @@ from components.platform import Platform, PlatformArgs
 from stacks import guards
 from stacks.program import forbid_losses, from_program
 
-# All that is made here stays until the end: to look for garbage in it again and again would make the
+# All that is made here stays until the end: to look for garbage in it again and again makes the
 # time of a preview grow faster than the number of resources.
 gc.disable()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,10 @@ TIERS = {
     "dataplane": "on real servers with real traffic",
     "e2e": "on whole environments, from stack file to running cluster",
 }
+# What a shell starts in the background ignores Ctrl-C, and so would all that it starts: some tests
+# press it, and would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TOPOLOGY = Topology("us-east-1", ("us-east-1a", "us-east-1b", "us-east-1c"))
 
 

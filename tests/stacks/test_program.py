@@ -58,7 +58,7 @@ def test_a_mistake_is_told_by_file_and_line_without_a_traceback(
     said = Reader(project, engine, "test").error()
     assert "Traceback" not in said
     assert (
-        'stacks/Pulumi.test.yaml:6: fault-tolerance:postgres.instances is "three"; '
+        'stacks/Pulumi.test.yaml:7: fault-tolerance:postgres.instances is "three"; '
         "it should be a whole number from 1 to 100"
     ) in said
     assert 'stacks/Pulumi.test.yaml:7: fault-tolerance:prefix is "NO"; ' in said
@@ -160,11 +160,11 @@ def test_an_update_is_held_to_what_the_last_one_declared(project: Project, engin
         said = keeper.refused(command)
         assert "Traceback" not in said
         assert (
-            'stacks/Pulumi.test.yaml:6: fault-tolerance:postgres.storage is "50Gi"; it should be '
+            'stacks/Pulumi.test.yaml:7: fault-tolerance:postgres.storage is "50Gi"; it should be '
             "at least 100Gi, as the last update declared"
         ) in said
         assert (
-            "stacks/Pulumi.test.yaml:10: fault-tolerance:topics.game-events.partitions is 3; it "
+            "stacks/Pulumi.test.yaml:11: fault-tolerance:topics.game-events.partitions is 3; it "
             "should be at least 24"
         ) in said
         assert 'fault-tolerance:prefix is "new"; it should stay sim' in said

@@ -61,7 +61,7 @@ def test_a_mistake_is_told_by_file_and_line_without_a_traceback(
         'stacks/Pulumi.test.yaml:7: fault-tolerance:postgres.instances is "three"; '
         "it should be a whole number from 1 to 100"
     ) in said
-    assert 'stacks/Pulumi.test.yaml:7: fault-tolerance:prefix is "NO"; ' in said
+    assert 'stacks/Pulumi.test.yaml:8: fault-tolerance:prefix is "NO"; ' in said
 
 
 @pytest.mark.engine

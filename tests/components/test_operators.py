@@ -246,7 +246,11 @@ def applied(declared: Registry, kubeconfig: Path, tools: dict[str, Path]) -> Ite
     """The cluster with everything applied; afterwards it is as before."""
     kubectl = Kubectl(tools["kubectl"], kubeconfig)
     objects = _objects(declared)
-    kubectl.apply([each for each in objects if each["kind"] == "Namespace"])
+    namespaces = [each for each in objects if each["kind"] == "Namespace"]
+    # Other tests of this cluster run an operator too, and may just have dropped its namespace.
+    names = [each["metadata"]["name"] for each in namespaces]
+    kubectl("delete", "--ignore-not-found", "--wait", "namespace", *names)
+    kubectl.apply(namespaces)
     kubectl.apply([each for each in objects if each["kind"] != "Namespace"])
     yield kubectl
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})

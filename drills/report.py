@@ -152,6 +152,8 @@ def verdict(fault: Row, runs: Sequence[Run]) -> list[str]:
             problems.append(f"run {number} took no writes until its end")
         elif fault.goal is not None and outage > fault.goal:
             problems.append(f"run {number} took no writes for {outage:.1f} s")
+        if not run.account.reads.succeeded:
+            problems.append(f"run {number} cannot be trusted: its client never read anything")
         if run.redundant is None:
             problems.append(f"run {number} was not redundant again until its end")
         problems += [

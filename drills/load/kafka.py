@@ -102,7 +102,13 @@ class Kafka:
         """Read the last record from the leader."""
         if self._consumer is None:
             self._consumer = self._access.consumer()
-        self._consumer.assign([self._access.partition(confluent_kafka.OFFSET_TAIL(1))])
+        try:
+            _, end = self._consumer.get_watermark_offsets(
+                self._access.partition(0), timeout=DEADLINE_SECONDS
+            )
+        except confluent_kafka.KafkaException as error:
+            raise FailedError(error.args[0].name()) from error
+        self._consumer.assign([self._access.partition(end - 1)])
         message = self._consumer.poll(DEADLINE_SECONDS)
         if message is None:
             raise FailedError("NoAnswer")

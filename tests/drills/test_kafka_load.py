@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
-from drills.load.kafka import Access, require_order
+from drills.load.kafka import Access, Kafka, require_order
 
 pytestmark = pytest.mark.unit
 
@@ -37,3 +39,13 @@ def test_records_that_interleave_are_in_order() -> None:
 def test_a_record_before_an_earlier_one_of_its_key_is_told() -> None:
     with pytest.raises(RuntimeError, match="key 0: 1 follows 2"):
         require_order([(0, 2), (1, 5), (0, 1)])
+
+
+def test_the_last_record_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = Mock()
+    consumer.get_watermark_offsets.return_value = (3, 8)
+    consumer.poll.return_value.error.return_value = None
+    monkeypatch.setattr(Access, "consumer", lambda _: consumer)
+    Kafka(Access({}, "drill")).read()
+    (assigned,) = consumer.assign.call_args.args[0]
+    assert (assigned.topic, assigned.partition, assigned.offset) == ("drill", 0, 7)

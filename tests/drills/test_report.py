@@ -70,6 +70,15 @@ def test_a_run_that_never_got_redundant_is_a_broken_promise() -> None:
     ]
 
 
+def test_a_client_that_never_read_is_not_trusted() -> None:
+    served = run()
+    unread = replace(served.account.reads, succeeded=0)
+    broken = replace(served, account=replace(served.account, reads=unread))
+    assert report.verdict(FAULT, [broken]) == [
+        "run 1 cannot be trusted: its client never read anything"
+    ]
+
+
 def test_a_member_may_be_missing_but_not_two_of_one_system() -> None:
     missing = [replace(run(), most_missing={"redis": each}) for each in (1, 2)]
     assert report.verdict(FAULT, missing) == ["run 2: 2 members of redis were missing at once"]

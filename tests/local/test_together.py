@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
+import time
+from typing import NoReturn
 
 import pytest
 
+from local import together
 from local.together import StoppedError, side_by_side
 from local.toolchain.build import Say
 
@@ -28,16 +29,17 @@ def test_what_each_says_is_told() -> None:
 
 
 class Endless:
-    """Work that would never end, and speaks all the time."""
+    """Work that ends only if it is stopped, and speaks all the time."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
         self.was_stopped = False
 
     def work(self, say: Say) -> None:
-        """Go on until it is stopped."""
+        """Go on until it is stopped, or far longer than that should take."""
+        deadline = time.monotonic() + LIMIT_SECONDS
         try:
-            while True:
+            while time.monotonic() < deadline:
                 say("still at it")
                 self.begun.set()
         except StoppedError:
@@ -57,13 +59,15 @@ def test_an_error_is_raised_and_stops_the_others() -> None:
     assert other.was_stopped
 
 
-def test_an_interrupt_stops_them_all() -> None:
+def test_an_interrupt_stops_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ctrl-C arrives: while the main thread waits for the works."""
     others = [Endless(), Endless()]
 
-    def interrupt(_: Say) -> None:
+    def interrupted(_: object) -> NoReturn:
         assert all(each.begun.wait(LIMIT_SECONDS) for each in others)
-        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(together, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        side_by_side([*(each.work for each in others), interrupt], lambda _: None)
+        side_by_side([each.work for each in others], lambda _: None)
     assert [each.was_stopped for each in others] == [True, True]

@@ -249,7 +249,7 @@ def _to_nodes(pki: Pki) -> list[str]:
 def _controller_manager(cluster: Cluster, around: Surroundings) -> list[str]:
     pki = cluster.pki
     # Simulated nodes give a sign of life every 10 s, real ones every 2 s.
-    quick = ["--node-monitor-grace-period=10s", "--node-monitor-period=1s"] if around.port else []
+    quick = ["--node-monitor-grace-period=8s", "--node-monitor-period=1s"] if around.port else []
     return [
         *quick,
         *_client_of_api(cluster, "controller-manager"),

@@ -556,7 +556,7 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
         "makeIPTablesUtilChains": False,
-        # A sign of life every 2 s, so that a node may count as lost after 10 s (see cluster.py).
+        # A sign of life every 2 s, so that a node may count as lost after 8 s (see cluster.py).
         "nodeLeaseDurationSeconds": 8,
         "nodeStatusUpdateFrequency": "2s",
         "resolvConf": str(node.folder / "resolv.conf"),

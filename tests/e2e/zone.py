@@ -12,8 +12,7 @@ from typing import Any
 
 from drills.faults import Pod
 from drills.kube import Kube
-from drills.stores import Kafka
-from local import inventory
+from drills.stores import Kafka, Redis
 from local.errors import LocalError
 
 MARGIN_SECONDS = 60.0
@@ -124,11 +123,7 @@ class Rest:
         self._redis(self._sentinel(), f"{_SENTINEL} ckquorum redis")
 
     def _set(self) -> None:
-        named = self._redis(self._sentinel(), f"{_SENTINEL} get-master-addr-by-name redis")
-        name = inventory.service_at(self.kube.api, self.data, named.split()[0])
-        if name is None:
-            raise LocalError(f"no server has the address {named}")
-        master = self.kube.pod(self.data, name)
+        master = Redis(self.kube, self.data, "redis").leader()
         if master.node == self.gone:
             raise LocalError(f"{master.name} has no successor yet")
         answer = self._redis(master, '. "$REDIS_CONFIG/lib.sh"; ask $here set survival 1')

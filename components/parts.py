@@ -236,16 +236,25 @@ def dns() -> Object:
     return {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "4"}]}
 
 
-def tolerations(seconds: int = EVICTION_SECONDS) -> list[Object]:
-    """Leave a silent or unready node after `seconds`."""
+def tolerations(seconds: int = EVICTION_SECONDS, silent: int | None = None) -> list[Object]:
+    """Leave an unready node after `seconds`, and one that went silent after `silent`.
+
+    Args:
+        seconds: from when the node says that it is not ready.
+        silent: from when it counts as lost, which takes its silence of 40-50 s unless the control
+            plane is told otherwise; the same as `seconds` if not given.
+    """
     return [
         {
             "key": f"node.kubernetes.io/{condition}",
             "operator": "Exists",
             "effect": "NoExecute",
-            "tolerationSeconds": seconds,
+            "tolerationSeconds": after,
         }
-        for condition in ("not-ready", "unreachable")
+        for condition, after in (
+            ("not-ready", seconds),
+            ("unreachable", seconds if silent is None else silent),
+        )
     ]
 
 

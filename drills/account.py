@@ -18,8 +18,9 @@ sustained       from the fault to the success after which no two successes were 
                 `STEADY_SECONDS` apart until the load ended. 0 if that never happened at all. It
                 tells a clean recovery from one that stutters.
 
-Both are None if the store never recovered: the load ended more than `STEADY_SECONDS` after the last
-success. Then `silence`, the time from the last success to the end of the load, is what is known.
+Both are None if the store never recovered: the load went on for more than `STEADY_SECONDS` after the
+last success. Then `silence`, for how long it went on, is what is known. It goes on until the last
+attempt of either kind starts, or the last of its own kind ends.
 """
 
 from __future__ import annotations
@@ -125,11 +126,12 @@ def account(attempts: Sequence[Attempt], stored: Iterable[Key], fault: float) ->
     """
     writes = [attempt for attempt in attempts if attempt.kind == WRITE]
     reads = [attempt for attempt in attempts if attempt.kind == READ]
-    end = max((attempt.end for attempt in attempts), default=fault)
+    # When the load was asked to stop, a long poll of the other kind may still have been under way.
+    stopped = max((attempt.start for attempt in attempts), default=fault)
     return Account(
         durability=_durability(writes, stored),
-        writes=_availability(writes, fault, end),
-        reads=_availability(reads, fault, end),
+        writes=_availability(writes, fault, stopped),
+        reads=_availability(reads, fault, stopped),
     )
 
 
@@ -147,7 +149,8 @@ def _durability(writes: Sequence[Attempt], stored: Iterable[Key]) -> Durability:
     )
 
 
-def _availability(attempts: Sequence[Attempt], fault: float, end: float) -> Availability:
+def _availability(attempts: Sequence[Attempt], fault: float, stopped: float) -> Availability:
+    end = max((stopped, *(attempt.end for attempt in attempts)))
     successes = sorted(attempt.end for attempt in attempts if attempt.outcome == OK)
     gaps = [(a, b) for a, b in pairwise(successes) if b > fault]
     silence = end - successes[-1] if successes else end - fault

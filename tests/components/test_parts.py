@@ -95,6 +95,11 @@ def test_silent_nodes_are_left_long_before_the_default() -> None:
     assert seconds == {"not-ready": 30, "unreachable": 30}
 
 
+def test_a_silent_node_may_be_left_sooner_than_an_unready_one() -> None:
+    ready, unreachable = parts.tolerations(30, silent=0)
+    assert (ready["tolerationSeconds"], unreachable["tolerationSeconds"]) == (30, 0)
+
+
 def test_containers_cannot_gain_privileges() -> None:
     context = parts.container_security()
     assert context["capabilities"] == {"drop": ["ALL"]}

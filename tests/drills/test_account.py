@@ -106,6 +106,16 @@ def test_a_store_that_ended_silent_never_recovered() -> None:
     assert writes.silence == pytest.approx(19.0)
 
 
+def test_a_read_that_was_still_under_way_at_the_end_makes_no_silence_of_writes() -> None:
+    poll = Attempt(101.1, 104.0, "r", 1, 0, "ok", "-")
+    assert of(attempt(99.0), attempt(101.0, 1), poll).writes.outage == pytest.approx(2.0)
+
+
+def test_a_writer_that_ended_before_the_load_did_is_silent() -> None:
+    reads = (Attempt(at, at + 0.1, "r", 1, 0, "ok", "-") for at in (101.0, 110.0))
+    assert of(attempt(99.0), attempt(101.0, 1), *reads).writes.silence == pytest.approx(9.0)
+
+
 def test_a_store_with_no_success_after_the_fault_never_recovered() -> None:
     assert successes(98.0, 99.5).writes.outage is None
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import redis
 import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from drills.load import attempts
 from drills.load.attempts import DEADLINE_SECONDS, FailedError, UnknownError
@@ -59,7 +61,11 @@ class Access:
             "socket_timeout": DEADLINE_SECONDS,
             "socket_connect_timeout": DEADLINE_SECONDS / 4,
         }
-        sentinel = redis.sentinel.Sentinel(self.sentinels, sentinel_kwargs={**login, **limits})
+        # By default a Sentinel that is lost is asked three times more, with seconds in between.
+        once = {"retry": Retry(NoBackoff(), 0)}
+        sentinel = redis.sentinel.Sentinel(
+            self.sentinels, sentinel_kwargs={**login, **limits, **once}
+        )
         try:
             host, port = sentinel.discover_master(self.master_name)
         finally:

@@ -22,6 +22,18 @@ HOST = "localhost"
 _SLOW = "key-load-delay 200000\nloading-process-events-interval-bytes 1024"
 
 
+def connections(listener: socket.socket) -> int:
+    """How many clients connected to one that never accepted any."""
+    listener.setblocking(False)
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
 def eventually(what: str, check: Callable[[], object], seconds: float = 180) -> None:
     """Poll until the check is true; fail after so many seconds."""
     deadline = time.monotonic() + seconds

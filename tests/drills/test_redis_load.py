@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +14,14 @@ import pytest
 
 from drills.account import Account, account, parse, parse_stored
 from drills.load.attempts import OK, WRITE
+from drills.load.redis import Access
 from local.toolchain.packages import ensure_redis
 from tests.components.redis_servers import (
     CLIENT_PASSWORD,
     HOST,
     MASTER_NAME,
     Servers,
+    connections,
     eventually,
     servers,
 )
@@ -113,3 +116,11 @@ def test_a_killed_master_is_out_of_use_for_a_while_and_what_is_stored_was_tried(
     assert bill.durability.contradicted == ()
     assert bill.durability.duplicates == 0
     assert bill.durability.lost == () or not options
+
+
+def test_a_silent_sentinel_is_asked_once_before_the_next(cache: Servers) -> None:
+    with socket.create_server((HOST, 0)) as silent:
+        ports = (silent.getsockname()[1], *(each.port for each in cache.sentinels))
+        sentinels = tuple((HOST, port) for port in ports)
+        Access(sentinels, MASTER_NAME, "client", CLIENT_PASSWORD).master().disconnect()
+        assert connections(silent) == 1

@@ -182,6 +182,8 @@ class Redis:
 
     def __init__(self, sentinels: str, master: str, login: Login, service: str) -> None:
         self._driver = importlib.import_module("redis")
+        self._retry = importlib.import_module("redis.retry").Retry
+        self._no_backoff = importlib.import_module("redis.backoff").NoBackoff
         self._sentinels = [
             (host, int(port))
             for host, _, port in (address.rpartition(":") for address in sentinels.split(","))
@@ -218,11 +220,13 @@ class Redis:
         return retried(work, attempt, (self._driver.RedisError,))
 
     def _connected(self) -> Driver:
-        login = self._login.read()
+        # By default the driver asks a Sentinel that is lost three times more, with seconds in
+        # between, before it asks the next.
+        common = self._login.read() | {"retry": self._retry(self._no_backoff(), 0)}
         sentinels = self._driver.Sentinel(
             self._sentinels,
-            sentinel_kwargs=login | _socket_limits(SENTINEL_SECONDS, SENTINEL_SECONDS),
-            **login,
+            sentinel_kwargs=common | _socket_limits(SENTINEL_SECONDS, SENTINEL_SECONDS),
+            **common,
             **_socket_limits(CONNECT_SECONDS, ANSWER_SECONDS),
         )
         return sentinels.master_for(self._master)

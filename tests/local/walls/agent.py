@@ -63,6 +63,16 @@ def _answers(client: socket.socket) -> bool:
     return client.recv(100) == b"hello"
 
 
+def _is_refused(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=WAIT_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def _keep(address: str, port: int) -> bool:
     client = socket.create_connection((address, port), timeout=WAIT_SECONDS)
     _kept.append(client)
@@ -72,6 +82,8 @@ def _keep(address: str, port: int) -> bool:
 def _answer(request: dict[str, Any]) -> list[bool]:
     if request["do"] == "keep":
         return [_keep(*request["to"])]
+    if request["do"] == "be refused":
+        return [_is_refused(*request["to"])]
     if request["do"] == "use kept":
         return [_answers(_kept[-1])]
     with ThreadPoolExecutor(16) as pool:

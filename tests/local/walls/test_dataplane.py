@@ -263,3 +263,18 @@ def test_a_pod_that_the_api_does_not_tell_of_yet(
 ) -> None:
     node.load(*policies, pods=[each for name, each in PODS.items() if name != "web"])
     assert passing(node, ("db web 8080", "db probe 8080")) == passes
+
+
+def test_a_service_without_endpoints_is_refused_as_kube_proxy_does_it(node: Lab) -> None:
+    node.node.run(f"ip route replace {SERVICE}/32 dev veth0")  # kube-proxy's node has a way out
+    node.run_nft(f"""
+        table ip refusing {{
+          chain forward {{
+            type filter hook forward priority filter;
+            ip daddr {SERVICE} tcp dport 81 reject
+          }}
+        }}
+    """)
+    node.load(DENY_ALL)  # after it: of equals, the kernel asks first who came last
+    assert node.hosts["db"].ask("be refused", (SERVICE, 81)) == [True]
+    node.run_nft("delete table ip refusing")

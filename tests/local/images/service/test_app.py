@@ -24,7 +24,9 @@ import pytest
 from local.toolchain.packages import ensure_redis
 from tests.components.redis_servers import (
     CLIENT_PASSWORD,
+    HOST,
     Servers,
+    connections,
     eventually,
     free_ports,
     servers,
@@ -370,12 +372,15 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         cache.kill()
 
 
-def user_of(redis: Servers, start: Start, secrets: Path, **environment: str) -> Service:
+def user_of(
+    redis: Servers, start: Start, secrets: Path, *first: int, **environment: str
+) -> Service:
+    """A service that knows the Sentinels, and others on these ports whom it is to ask first."""
     folder = secrets / "redis"
     folder.mkdir(parents=True)
     (folder / "username").write_text("client")
     (folder / "password").write_text(CLIENT_PASSWORD)
-    sentinels = [sentinel.port for sentinel in redis.sentinels]
+    sentinels = [*first, *(sentinel.port for sentinel in redis.sentinels)]
     return start(**redis_at(*sentinels), **environment, SECRETS=str(secrets))
 
 
@@ -387,6 +392,17 @@ def test_work_is_written_to_the_master_that_the_sentinels_name(
     status, answer = user_of(redis, start, tmp_path / "own").ask()
     assert status == 200, answer
     assert redis.master.ask("get", f"work:engine:{answer['id']}") == answer["id"]
+
+
+@pytest.mark.dataplane
+def test_a_silent_sentinel_is_asked_once_before_the_next(
+    start: Start, redis: Servers, tmp_path: Path
+) -> None:
+    redis.whole()
+    with socket.create_server((HOST, 0)) as silent:
+        port = silent.getsockname()[1]
+        assert user_of(redis, start, tmp_path / "own", port).ask()[0] == 200
+        assert connections(silent) == 1
 
 
 @pytest.mark.dataplane

@@ -297,8 +297,8 @@ def _placement(name: str, args: PostgresArgs) -> parts.Object:
             "enablePodAntiAffinity": True,
             "podAntiAffinityType": "required",
             "topologyKey": parts.HOST if crowded else parts.ZONE,
-            # While the Pod of a lost node counts as running, the operator asks it for its state, and
-            # waits 2 s each time, before it promotes and before it points clients to whom it did.
+            # While the Pod of a lost node counts as running, the operator asks it for its state and
+            # waits 2 s each time: before it promotes, and before it points clients to the promoted.
             "tolerations": parts.tolerations(silent=0),
         },
         "topologySpreadConstraints": [

@@ -18,9 +18,9 @@ sustained       from the fault to the success after which no two successes were 
                 `STEADY_SECONDS` apart until the load ended. 0 if that never happened at all. It
                 tells a clean recovery from one that stutters.
 
-Both are None if the store never recovered: the load went on for more than `STEADY_SECONDS` after the
-last success. Then `silence`, for how long it went on, is what is known. It goes on until the last
-attempt of either kind starts, or the last of its own kind ends.
+Both are None if the store never recovered: the load went on for more than `STEADY_SECONDS` after
+the last success. Then `silence`, for how long it went on, is what is known. It goes on until the
+last attempt of either kind starts, or the last of its own kind ends.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ TABLE = "walls"
 
 _BASE = {Direction.EGRESS: ("leaving", 1), Direction.INGRESS: ("arriving", 2)}
 """Base chain and its priority, both after kube-proxy's 0, which refuses connections to Services
-without endpoints. Were they dropped here first, as no Pod is what they go to, clients would wait for
-their time-outs: in a failover, standbys for up to 5 s."""
+without endpoints. Dropped here first, as they go to no Pod that a policy allows, they would make
+clients wait for their time-outs: in a failover, standbys for up to 5 s."""
 _PEER = {Direction.EGRESS: "daddr", Direction.INGRESS: "saddr"}
 _OWN = {Direction.EGRESS: "saddr", Direction.INGRESS: "daddr"}
 _LONGEST_NAME = 200

@@ -104,7 +104,8 @@ def hold(trial: Trial, stack: str, times: int) -> list[str]:
         places = {name: place for name, (_, place) in admitted.items()}
         namespace = parts.namespace(wanted.prefix, parts.DATA)
         scene = Scene(kube, nodes, stores, places, namespace, say)
-        rows = trials.rows(trial)
+        rto = {name: getattr(wanted.objectives, name).rto for name in trial.goals}
+        rows = trials.rows(trial, rto)
         runs = trials.hold(scene, trial, times, _recorder(rows, stores))
     return [
         f"{name}: {problem}"

@@ -199,9 +199,18 @@ def test_helpers_are_no_members() -> None:
     assert trials.system_of(member("pooler-x", "postgres-pooler-7d", "ReplicaSet")) is None
 
 
+RTO = {"postgres": 180.0, "redis": 30.0, "kafka": 60.0}
+
+
+def test_what_no_goal_is_set_for_is_held_to_the_objective_of_the_stack() -> None:
+    zone, drain, _ = TRIALS
+    assert {row.store: row.goal for row in rows(drain, RTO).values()} == RTO
+    assert rows(zone, RTO)["redis"].goal == 6
+
+
 def test_each_store_has_a_report_of_its_own() -> None:
     zone = next(trial for trial in TRIALS if trial.name == "zone")
-    named = rows(zone)
+    named = rows(zone, RTO)
     assert {row.name for row in named.values()} == {"zone-postgres", "zone-redis", "zone-kafka"}
     assert (named["postgres"].may_lose, named["redis"].may_lose) == (False, True)
 

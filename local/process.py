@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -115,12 +116,26 @@ def started_at(pid: int) -> str | None:
     return start_time
 
 
+_SERVERS = range(20_000, 32_768)
+"""Below the ports that Linux gives to outgoing connections, so that no client takes one of them in
+the moment before its server starts."""
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that nobody listens on now, chosen at random.
+
+    Raises:
+        LocalError: if none was found in a hundred attempts.
+    """
+    for _ in range(100):
+        port = secrets.choice(_SERVERS)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise LocalError(f"no port from {_SERVERS.start} to {_SERVERS.stop - 1} is free")
 
 
 def is_listening(port: int) -> bool:

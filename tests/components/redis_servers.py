@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from local.process import free_port
+
 PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
 MASTER_NAME = "cache"
 HOST = "localhost"
@@ -45,11 +47,10 @@ def eventually(what: str, check: Callable[[], object], seconds: float = 180) -> 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return sorted(ports)
 
 
 @dataclass

@@ -14,8 +14,10 @@ from typing import Any
 
 TCP_PORTS = (8080, 8081, 8090)
 UDP_PORT = 53
-WAIT_SECONDS = 1.0
-"""A dropped packet shows by nothing coming back: so long is waited for an answer."""
+DROPPED_SECONDS = 1.0
+"""A dropped packet shows by nothing coming back for so long."""
+ANSWER_SECONDS = 15.0
+"""For what is expected to be answered: a busy machine may take its time."""
 
 _kept: list[socket.socket] = []
 
@@ -47,10 +49,10 @@ def _serve_udp() -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-def _reaches(protocol: str, address: str, port: int) -> bool:
+def _reaches(seconds: float, protocol: str, address: str, port: int) -> bool:
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as client:
-        client.settimeout(WAIT_SECONDS)
+        client.settimeout(seconds)
         try:
             client.connect((address, port))
             return _answers(client)
@@ -65,7 +67,7 @@ def _answers(client: socket.socket) -> bool:
 
 def _is_refused(address: str, port: int) -> bool:
     try:
-        socket.create_connection((address, port), timeout=WAIT_SECONDS).close()
+        socket.create_connection((address, port), timeout=ANSWER_SECONDS).close()
     except ConnectionRefusedError:
         return True
     except OSError:
@@ -74,7 +76,7 @@ def _is_refused(address: str, port: int) -> bool:
 
 
 def _keep(address: str, port: int) -> bool:
-    client = socket.create_connection((address, port), timeout=WAIT_SECONDS)
+    client = socket.create_connection((address, port), timeout=ANSWER_SECONDS)
     _kept.append(client)
     return _answers(client)
 
@@ -86,8 +88,9 @@ def _answer(request: dict[str, Any]) -> list[bool]:
         return [_is_refused(*request["to"])]
     if request["do"] == "use kept":
         return [_answers(_kept[-1])]
+    seconds, attempts = request["to"]
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda attempt: _reaches(*attempt), request["to"]))
+        return list(pool.map(lambda attempt: _reaches(seconds, *attempt), attempts))
 
 
 def main() -> None:

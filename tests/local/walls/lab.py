@@ -63,9 +63,9 @@ class Namespace:
         answer: list[bool] = json.loads(self.process.stdout.readline())
         return answer
 
-    def reaches(self, *attempts: Attempt) -> list[bool]:
-        """Which attempts to connect and be answered succeed."""
-        return self.ask("reach", attempts)
+    def reaches(self, *attempts: Attempt, seconds: float = agent.ANSWER_SECONDS) -> list[bool]:
+        """Which attempts to connect and be answered succeed in time."""
+        return self.ask("reach", (seconds, attempts))
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,16 @@ def build_folder() -> Path:
 
 
 class Phases:
-    """How long each phase of a command took, in seconds."""
+    """How long each phase of a command took, and all of it, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    @property
+    def total(self) -> float:
+        """Since the command began, what lies between phases included."""
+        return round(time.monotonic() - self._began, 2)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -92,7 +98,7 @@ def up(stack: str) -> int:
     _write(f"up-{stack}.json", _summary(stack, done, phases, found, findings))
     _print_workloads(found)
     _print_changes(done)
-    console.print(f"[bold]{stack}[/bold]: {_counted(done)} in {sum(phases.seconds.values()):.0f} s")
+    console.print(f"[bold]{stack}[/bold]: {_counted(done)} in {phases.total:.0f} s")
     return 1 if found.unready(absent) else 0
 
 
@@ -243,7 +249,8 @@ def load(stack: str) -> Settings:
 def _start(target: World, wanted: Settings, phases: Phases) -> Engine:
     with phases.phase("cluster"):
         access = target.start(wanted, say)
-    return Engine.prepare(target, access, say)
+    with phases.phase("engine"):
+        return Engine.prepare(target, access, say)
 
 
 def say(text: str) -> None:
@@ -366,6 +373,7 @@ def _summary(
         "resources": done.resources,
         "changes": {kind: done.changes.get(kind, 0) for kind in kinds},
         "seconds": phases.seconds,
+        "total_seconds": phases.total,
         "pods": {"ready": found.ready, "total": found.total},
         "zones": list(found.zones),
         "nodes": dict(found.nodes),

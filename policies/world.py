@@ -66,7 +66,13 @@ _OPERATOR_PODS = {
     "cnpg.io/poolerName": ("postgresql.cnpg.io/Pooler",),
     "strimzi.io/cluster": ("kafka.strimzi.io/Kafka", "kafka.strimzi.io/KafkaMirrorMaker2"),
     "strimzi.io/pool-name": ("kafka.strimzi.io/KafkaNodePool",),
-    "app.kubernetes.io/instance": ("psmdb.percona.com/PerconaServerMongoDB",),
+    "app.kubernetes.io/instance": (
+        "psmdb.percona.com/PerconaServerMongoDB",
+        "kafka.strimzi.io/Kafka",
+        "kafka.strimzi.io/KafkaBridge",
+        "kafka.strimzi.io/KafkaConnect",
+        "kafka.strimzi.io/KafkaMirrorMaker2",
+    ),
     "prometheus": ("monitoring.coreos.com/Prometheus",),
     "alertmanager": ("monitoring.coreos.com/Alertmanager",),
     "operator.prometheus.io/name": (
@@ -74,7 +80,22 @@ _OPERATOR_PODS = {
         "monitoring.coreos.com/Alertmanager",
     ),
 }
-"""Labels of Pods that an operator makes, and the resources that make it do so."""
+"""Labels of Pods that an operator makes, with the name of a resource that makes it do so."""
+
+_OPERATOR_PARTS = {
+    ("strimzi.io/kind", "Kafka"): "kafka.strimzi.io/Kafka",
+    ("strimzi.io/kind", "KafkaBridge"): "kafka.strimzi.io/KafkaBridge",
+    ("strimzi.io/kind", "KafkaConnect"): "kafka.strimzi.io/KafkaConnect",
+    ("strimzi.io/kind", "KafkaMirrorMaker2"): "kafka.strimzi.io/KafkaMirrorMaker2",
+    ("app.kubernetes.io/name", "kafka"): "kafka.strimzi.io/Kafka",
+    ("app.kubernetes.io/name", "entity-operator"): "kafka.strimzi.io/Kafka",
+    ("app.kubernetes.io/name", "kafka-exporter"): "kafka.strimzi.io/Kafka",
+    ("app.kubernetes.io/name", "cruise-control"): "kafka.strimzi.io/Kafka",
+    ("app.kubernetes.io/name", "kafka-bridge"): "kafka.strimzi.io/KafkaBridge",
+    ("app.kubernetes.io/name", "kafka-connect"): "kafka.strimzi.io/KafkaConnect",
+    ("app.kubernetes.io/name", "kafka-mirror-maker-2"): "kafka.strimzi.io/KafkaMirrorMaker2",
+}
+"""The same labels whatever the resource is named: who has any of that kind has such Pods."""
 
 
 @dataclass(frozen=True)
@@ -299,13 +320,26 @@ class World:
         return found
 
     def selects_operator_pods(self, namespace: str, selector: Mapping[str, Any]) -> bool:
-        """Whether a selector picks Pods that an operator makes for a declared resource."""
-        labels = mapping(selector, "matchLabels")
-        return any(
-            label in labels and self.named(kind, namespace, text(labels, label)) is not None
-            for label, kinds in _OPERATOR_PODS.items()
-            for kind in kinds
-        )
+        """Whether a selector picks Pods that an operator makes for a declared resource.
+
+        Of the labels that it asks for, those that are known to be an operator's decide.
+        """
+        known = [
+            verdict
+            for label, values in _asked_for(selector)
+            if (verdict := self._operator_labels(namespace, label, values)) is not None
+        ]
+        return bool(known) and all(known)
+
+    def _operator_labels(self, namespace: str, label: str, values: list[str]) -> bool | None:
+        """Whether some operator gives its Pods this label; None if none is known to."""
+        if label in _OPERATOR_PODS:
+            kinds = _OPERATOR_PODS[label]
+            return any(self.named(kind, namespace, each) for kind in kinds for each in values)
+        parts = [
+            _OPERATOR_PARTS[label, each] for each in values if (label, each) in _OPERATOR_PARTS
+        ]
+        return any(self.within(namespace, kind) for kind in parts) if parts else None
 
     @cached_property
     def _pods_by_namespace(self) -> Mapping[str, _Labelled[Workload]]:
@@ -499,6 +533,15 @@ def matches(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
     if any(text(labels, key) != text(value) for key, value in wanted.items()):
         return False
     return all(_holds(each, labels) for each in mappings(selector, "matchExpressions"))
+
+
+def _asked_for(selector: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Each label that a selector asks for, with the values that it may have."""
+    for key, value in mapping(selector, "matchLabels").items():
+        yield key, [text(value)]
+    for each in mappings(selector, "matchExpressions"):
+        if text(each, "operator") == "In":
+            yield text(each, "key"), [text(value) for value in listing(each, "values")]
 
 
 def _holds(expression: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:

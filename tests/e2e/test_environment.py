@@ -64,7 +64,8 @@ def test_every_replicated_workload_spans_three_zones(report: dict[str, Any]) -> 
 
 def test_the_report_has_what_others_read(report: dict[str, Any]) -> None:
     assert set(report["changes"]) == {"create", "update", "replace", "delete", "same"}
-    assert {"cluster", "preview", "up"} <= report["seconds"].keys()
+    assert {"cluster", "engine", "preview", "up"} <= report["seconds"].keys()
+    assert report["total_seconds"] >= sum(report["seconds"].values()) - 0.1  # each is rounded
     assert len(report["zones"]) == ZONES
     assert report["nodes"] == {"real": 0, "simulated": 6}
     assert report["policies"]["rules"] > 50

@@ -25,6 +25,10 @@ def deployment(name: str, labels: Any = None, namespace: Any = "games") -> Resou
     return resource(DEPLOYMENT, name, {"template": {"metadata": {"labels": labels}}}, namespace)
 
 
+def kafka(name: str) -> Resource:
+    return resource("kafka.strimzi.io/Kafka", name, {})
+
+
 def names(found: list[Any]) -> list[str]:
     return sorted(each.resource.name for each in found)
 
@@ -87,6 +91,26 @@ def test_operator_pods_count_only_if_their_resource_is_declared() -> None:
     declared = resource("postgresql.cnpg.io/Cluster", "postgres", {})
     assert World([declared]).selects_operator_pods("games", selector)
     assert not World([]).selects_operator_pods("games", selector)
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"matchLabels": {"strimzi.io/kind": "Kafka"}},
+        {"matchLabels": {"app.kubernetes.io/name": "entity-operator"}},
+        {"matchExpressions": [{"key": "strimzi.io/kind", "operator": "In", "values": ["Kafka"]}]},
+        {"matchLabels": {"strimzi.io/kind": "Kafka", "strimzi.io/cluster": "events"}},
+    ],
+)
+def test_operator_pods_are_known_by_their_part_as_well(selector: dict[str, Any]) -> None:
+    declared = kafka("events")
+    assert World([declared]).selects_operator_pods("games", selector)
+    assert not World([declared]).selects_operator_pods("elsewhere", selector)
+
+
+def test_operator_pods_of_another_resource_are_not_those_asked_for() -> None:
+    selector = {"matchLabels": {"strimzi.io/kind": "Kafka", "strimzi.io/cluster": "other"}}
+    assert not World([kafka("events")]).selects_operator_pods("games", selector)
 
 
 def test_name_that_cannot_be_read_may_be_the_one() -> None:

@@ -33,7 +33,7 @@ from tests.components.redis_servers import (
 )
 from tests.components.test_redis_servers import rendered_files
 
-APP = Path(__file__).parents[4] / "local/images/service/app.py"
+PROJECT = Path(__file__).parents[4]
 PASSWORD = "never-to-be-seen"
 PROBES = ("startup", "ready", "live")
 
@@ -110,7 +110,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         log = tmp_path / f"{port}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-u", str(APP)],
+                [sys.executable, "-u", "-m", "local.images.service.app"],
+                cwd=PROJECT,
                 env={
                     "PATH": os.environ["PATH"],
                     "PYTHONPATH": os.environ.get("PYTHONPATH", ""),

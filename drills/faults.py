@@ -101,6 +101,9 @@ class Fault:
     which a leader that does not know that it is one no more would still be believed."""
     with_operator: bool = False
     """Whether the leader stands beside the leader of its operator, so that one fault takes both."""
+    crashes: bool = False
+    """Whether it ends a container. The first time, its kubelet starts it again at once; after
+    another crash within ten minutes it waits for 10 s, then for twice as long, and so on."""
     weakened: bool = False
     """Whether the store runs with settings that are known to be dangerous. What is expected then
     is that the drill can tell."""
@@ -200,6 +203,7 @@ _POSTGRES_PROCESS = Fault(
     "SIGKILL of the primary's postmaster",
     10,
     _kill(_POSTMASTER),
+    crashes=True,
 )
 _POSTGRES_CONTAINER = Fault(
     "postgres-container",
@@ -207,6 +211,7 @@ _POSTGRES_CONTAINER = Fault(
     "SIGKILL of process 1 of the primary's container",
     10,
     _kill(_INSTANCE_MANAGER),
+    crashes=True,
 )
 _POSTGRES_NODE = Fault(
     "postgres-node",
@@ -248,6 +253,7 @@ _REDIS_PROCESS = Fault(
     "SIGKILL of the master's server",
     6,
     _kill(_REDIS),
+    crashes=True,
     may_lose=True,
 )
 _REDIS_CUT = Fault(
@@ -275,6 +281,7 @@ _KAFKA_PROCESS = Fault(
     "SIGKILL of the leading broker's JVM",
     8,
     _kill(_KAFKA),
+    crashes=True,
 )
 _KAFKA_NODE = Fault(
     "kafka-node",

@@ -35,6 +35,16 @@ class Kube:
         ready = [pod for pod in listed if is_ready(pod)]
         return sorted(map(_pod, ready), key=lambda pod: pod.name)
 
+    def has_crashed(self, pod: Pod) -> bool:
+        """Whether any of its containers was ever started again."""
+        found = self.api.get(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+        containers = found.get("status", {}).get("containerStatuses", ())
+        return any(each["restartCount"] for each in containers)
+
+    def remove(self, pod: Pod) -> None:
+        """Delete it, and let whoever made it make another."""
+        self.api.delete(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+
     def execute(
         self, pod: Pod, container: str, command: Sequence[str], limit: float = EXEC_SECONDS
     ) -> str:

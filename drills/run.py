@@ -70,12 +70,22 @@ def drill(stage: Stage, fault: Fault, times: int, record: Recorder) -> list[Run]
                 stage.store.lead_beside_operator()
             if whole_since(stage.store, WHOLE_SECONDS) is None:
                 raise LocalError(f"{fault.name} {number}: the store is not whole, nothing was done")
+            if fault.crashes:
+                _lead_from_fresh_pod(stage)
             run = _repetition(stage, fault)
             runs.append(run)
             record(fault.store, runs)
             lost, outage = len(run.account.durability.lost), run.account.writes.outage
             stage.say(f"{fault.name} {number} of {times}: {lost} lost, without writes {outage} s")
     return runs
+
+
+def _lead_from_fresh_pod(stage: Stage) -> None:
+    """Make leading Pods anew until one leads that never crashed; see `Fault.crashes`."""
+    while stage.kube.has_crashed(leader := stage.store.leader()):
+        stage.kube.remove(leader)
+        if whole_since(stage.store, WHOLE_SECONDS) is None:
+            raise LocalError(f"{leader.name} was made anew, and the store is not whole since")
 
 
 def _repetition(stage: Stage, fault: Fault) -> Run:

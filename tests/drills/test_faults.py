@@ -134,3 +134,9 @@ def test_weakened_drills_are_the_same_faults_and_may_lose() -> None:
 
 def test_names_are_unique() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+
+
+def test_what_nobody_needs_to_mend_ends_a_container() -> None:
+    assert {each for each in FAULTS if each.crashes} == {
+        each for each in FAULTS if each.mend is None
+    }

@@ -50,7 +50,10 @@ class Scene:
         self.store.lead_beside_operator.side_effect = lambda: self.events.append("move")
         self.started_on = ""
         monkeypatch.setattr(client, "start", self._start)
-        self.stage = Stage(Mock(), self.nodes, self.store, Place("core", "x", "i"), lambda _: None)
+        self.kube = Mock()
+        self.stage = Stage(
+            self.kube, self.nodes, self.store, Place("core", "x", "i"), lambda _: None
+        )
 
     def _node(self, name: str) -> Mock:
         node = Mock(spec=Node, zone=name[0])
@@ -84,7 +87,13 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)
 
 
-def fault(*, inside: bool = False, weakened: bool = False, with_operator: bool = False) -> Fault:
+def fault(
+    *,
+    inside: bool = False,
+    weakened: bool = False,
+    with_operator: bool = False,
+    crashes: bool = False,
+) -> Fault:
     return Fault(
         "test",
         "postgres",
@@ -95,6 +104,7 @@ def fault(*, inside: bool = False, weakened: bool = False, with_operator: bool =
         inside=inside,
         weakened=weakened,
         with_operator=with_operator,
+        crashes=crashes,
     )
 
 
@@ -104,6 +114,13 @@ def test_the_load_spans_the_fault_and_its_mending(scene: Scene) -> None:
     assert done.account.durability.acknowledged == 1
     assert done.redundant is not None
     assert 0 <= done.redundant < 2
+
+
+def test_a_pod_that_crashed_before_does_not_lead_into_a_crash(scene: Scene) -> None:
+    scene.kube.has_crashed.side_effect = [True, True, False]
+    scene.kube.remove.side_effect = lambda pod: scene.events.append(f"remove {pod.name}")
+    run.drill(scene.stage, fault(crashes=True), 1, Mock())
+    assert scene.events[:3] == ["remove p-1", "remove p-1", "load"]
 
 
 def test_each_repetition_is_told_as_soon_as_it_is_done(scene: Scene) -> None:

@@ -304,7 +304,9 @@ def _in_pod(node: Node, uid: str, program: str) -> str:
     folders = node.run(["bash", "-c", find]).split()
     pids = [folder.split("/")[2] for folder in folders]
     app = next(
-        pid for pid in pids if "service.app" in node.run(["cat", f"/proc/{pid}/cmdline"], check=False)
+        pid
+        for pid in pids
+        if "service.app" in node.run(["cat", f"/proc/{pid}/cmdline"], check=False)
     )
     flags = [f"--target={app}", "--mount", "--net", "--root", "--wd"]
     return node.run(["nsenter", *flags, "--", "python3", "-c", program])

@@ -44,13 +44,19 @@ _LEASE = {"leaseDurationSeconds": 3, "renewDeadlineSeconds": 2, "retryPeriodSeco
 unrenewed for its duration: upstream's 15 s would be half of a failover. A primary that misses a
 renewal goes on until another holds the lease. It costs a write to the API server each second."""
 
+_FAILOVER_DELAY_SECONDS = 3
+"""How long a primary may be away before another is chosen. One that only crashed is back by then,
+on its own volume. Begun while it starts, a failover makes it end again with a checkpoint that its
+archive still takes: a standby that restores this has a history of its own and follows nobody any
+more (CloudNativePG's issue 4990; seen in a drill). Upstream's default is 0."""
+
 _PROBES = {
     # A server that was restarted takes part again as soon as it answers.
     "startup": {"periodSeconds": 1, "failureThreshold": _START_SECONDS},
     # Failover begins when the primary is not ready: 6 s instead of 30.
     "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 2},
-    # An isolated primary is stopped within 9 s: before its node counts as lost and another takes
-    # over, so that the two never overlap. Upstream's 30 s would be too late for that.
+    # An isolated primary is stopped within 9 s: before another takes over, so that the two never
+    # overlap. Upstream's 30 s would be too late for that.
     "liveness": {"periodSeconds": 3, "failureThreshold": 3, "timeoutSeconds": 3},
 }
 
@@ -164,7 +170,7 @@ def cluster_spec(name: str, args: PostgresArgs) -> parts.Object:
         # A standby that has caught up takes over within seconds; a restart is as long as it takes.
         "primaryUpdateMethod": "switchover",
         "primaryUpdateStrategy": "unsupervised",
-        "failoverDelay": 0,
+        "failoverDelay": _FAILOVER_DELAY_SECONDS,
         "primaryLease": _LEASE,
         "probes": _PROBES,
         "startDelay": _START_SECONDS,

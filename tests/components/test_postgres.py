@@ -91,6 +91,14 @@ def test_a_single_server_has_no_standby_to_wait_for() -> None:
     assert "synchronous" not in _cluster(settings=settings)["postgresql"]
 
 
+def test_a_primary_that_only_crashed_may_come_back_before_another_is_chosen() -> None:
+    spec = _cluster()
+    assert 2 <= spec["failoverDelay"] <= 5
+    stopped = 3 * spec["probes"]["liveness"]["periodSeconds"]
+    node_lost = 8  # at the soonest: `local/cluster.py`
+    assert node_lost + spec["failoverDelay"] > stopped
+
+
 def test_no_two_instances_share_a_zone() -> None:
     affinity = _cluster()["affinity"]
     assert affinity["podAntiAffinityType"] == "required"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import parts
 from drills.account import Attempt, Key, parse, parse_stored
 from drills.faults import Pod
 from drills.kube import Kube
@@ -133,6 +134,7 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 0,
+            "dnsConfig": parts.dns(),  # as its services have it
             "tolerations": [{"operator": "Exists"}],
             "securityContext": {
                 "runAsNonRoot": True,
@@ -150,7 +152,6 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
                     "envFrom": [{"configMapRef": {"name": store.connection}}],
                     "env": [
                         {"name": "PYTHONPATH", "value": _CODE},
-                        {"name": "RES_OPTIONS", "value": "timeout:1 attempts:2"},
                         *_login(store.connection),
                     ],
                     "readinessProbe": {"exec": {"command": ["false"]}},

@@ -57,7 +57,7 @@ def test_a_pid_that_is_somebody_elses_now_is_not_ours(tmp_path: Path) -> None:
 def test_stop_ends_a_process_that_ignores_the_polite_signal(tmp_path: Path) -> None:
     process = Process("stubborn", tmp_path)
     process.start(STUBBORN, os.environ)
-    process.wait_until(lambda: "up" in process.tail(), 10)
+    process.wait_until(lambda: "up" in process.tail(), 60)
     pid = process.pid()
     process.stop(limit=0.3)
     assert pid is not None
@@ -68,13 +68,13 @@ def test_a_process_that_ends_at_its_start_is_reported_with_its_log(tmp_path: Pat
     process = Process("broken", tmp_path)
     process.start([sys.executable, "-c", "raise SystemExit('no such setting')"], os.environ)
     with pytest.raises(LocalError, match="broken ended at its start(.|\n)*no such setting"):
-        process.wait_until(lambda: False, 10)
+        process.wait_until(lambda: False, 120)  # a busy machine starts Python in its own time
 
 
 def test_a_process_that_is_never_ready_is_reported_with_its_log(tmp_path: Path) -> None:
     process = Process("slow", tmp_path)
     process.start(SLEEP, os.environ)
-    process.wait_until(lambda: "hello" in process.tail(), 10)
+    process.wait_until(lambda: "hello" in process.tail(), 60)
     try:
         with pytest.raises(LocalError, match="slow was not ready after 0 s(.|\n)*hello"):
             process.wait_until(lambda: False, 0)

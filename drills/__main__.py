@@ -179,4 +179,7 @@ def _attempt(each: Fault | Trial, stack: str, times: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("stopped: what was measured until now is in build/drills")

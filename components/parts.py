@@ -228,15 +228,12 @@ def apart(pods: Mapping[str, str], topology_key: str = ZONE) -> Object:
 
 
 def dns() -> Object:
-    """Ask another name server after a second of silence, not after five; and ask no more than once.
+    """Ask another name server after a second of silence, not after five.
 
     A node that is lost takes its name server along, to which questions go on being sent until the
-    node counts as lost. By default a program stands still for five seconds for each that meets it,
-    and asks four or more times for a full name of the cluster: first with every name of the search
-    list behind it, since it has fewer than five dots. With three, a full name is asked as it is.
+    node counts as lost. By default a program stands still for five seconds for each that meets it.
     """
-    options = {"timeout": "1", "attempts": "4", "ndots": "3"}
-    return {"options": [{"name": name, "value": value} for name, value in options.items()]}
+    return {"options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "4"}]}
 
 
 def tolerations(seconds: int = EVICTION_SECONDS, silent: int | None = None) -> list[Object]:

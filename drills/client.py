@@ -153,7 +153,7 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
                     "env": [
                         {"name": "PYTHONPATH", "value": _CODE},
                         # As the service stand-in: each attempt goes to the same name server.
-                        {"name": "RES_OPTIONS", "value": "timeout:1 attempts:2 ndots:3"},
+                        {"name": "RES_OPTIONS", "value": "timeout:1 attempts:2"},
                         *_login(store.connection),
                     ],
                     "readinessProbe": {"exec": {"command": ["false"]}},

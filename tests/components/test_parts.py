@@ -100,12 +100,6 @@ def test_a_silent_node_may_be_left_sooner_than_an_unready_one() -> None:
     assert (ready["tolerationSeconds"], unreachable["tolerationSeconds"]) == (30, 0)
 
 
-def test_a_full_name_of_the_cluster_is_asked_as_it_is() -> None:
-    options = {each["name"]: int(each["value"]) for each in parts.dns()["options"]}
-    dots = "redis.games-data.svc.cluster.local".count(".")
-    assert "redis.games-data.svc".count(".") < options["ndots"] <= dots
-
-
 def test_containers_cannot_gain_privileges() -> None:
     context = parts.container_security()
     assert context["capabilities"] == {"drop": ["ALL"]}

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import parts
 from drills.account import Attempt, Key, parse, parse_stored
 from drills.faults import Pod
 from drills.kube import Kube
@@ -134,7 +133,6 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 0,
-            "dnsConfig": parts.dns(),  # as its services have it
             "tolerations": [{"operator": "Exists"}],
             "securityContext": {
                 "runAsNonRoot": True,
@@ -152,7 +150,6 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
                     "envFrom": [{"configMapRef": {"name": store.connection}}],
                     "env": [
                         {"name": "PYTHONPATH", "value": _CODE},
-                        # As the service stand-in: each attempt goes to the same name server.
                         {"name": "RES_OPTIONS", "value": "timeout:1 attempts:2"},
                         *_login(store.connection),
                     ],

@@ -108,6 +108,19 @@ def test_operator_pods_are_known_by_their_part_as_well(selector: dict[str, Any])
     assert not World([declared]).selects_operator_pods("elsewhere", selector)
 
 
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    [
+        ("monitoring.coreos.com/Prometheus", "prometheus"),
+        ("monitoring.coreos.com/Alertmanager", "alertmanager"),
+        ("postgresql.cnpg.io/Cluster", "cnpg.io/cluster"),
+    ],
+)
+def test_operators_label_their_pods_by_instance_as_well(kind: str, label: str) -> None:
+    selector = {"matchLabels": {label: "own", "app.kubernetes.io/instance": "own"}}
+    assert World([resource(kind, "own", {})]).selects_operator_pods("games", selector)
+
+
 def test_operator_pods_of_another_resource_are_not_those_asked_for() -> None:
     selector = {"matchLabels": {"strimzi.io/kind": "Kafka", "strimzi.io/cluster": "other"}}
     assert not World([kafka("events")]).selects_operator_pods("games", selector)

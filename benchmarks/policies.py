@@ -206,7 +206,7 @@ def _environment(folder: Path, program: Path) -> dict[str, str]:
         "PATH": f"{program.parent}:{LAUNCHERS}:/usr/bin:/bin",
         "FT_PYTHON": sys.executable,
         "PULUMI_HOME": str(folder / "home"),
-        "PULUMI_BACKEND_URL": f"file://{folder}",
+        "PULUMI_BACKEND_URL": f"file://{folder}?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE": "bench",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

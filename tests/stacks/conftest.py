@@ -83,7 +83,7 @@ def engine(
     state = project.root / "state"
     state.mkdir()
     variables = {
-        "PULUMI_BACKEND_URL": f"file://{state}",
+        "PULUMI_BACKEND_URL": f"file://{state}?metadata=skip",
         "PULUMI_HOME": str(project.root / "home"),
         "PULUMI_CONFIG_PASSPHRASE": "of the test",
         "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -242,3 +242,45 @@ def test_a_section_that_is_no_json_is_told(
     given({"fault-tolerance:postgres": text})
     with pytest.raises(pulumi.RunError, match=r"fault-tolerance:postgres is .* a mapping"):
         from_program(project.root)
+
+
+class Busy:
+    """An engine that cannot read its state the first times that it is asked."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self._invoke = pulumi.runtime.invoke
+
+    def __call__(self, token: str, arguments: dict[str, object]) -> object:
+        """Fail as an engine does that writes its state, then be itself."""
+        if token == "pulumi:pulumi:readStackOutputs" and self.failures > 0:
+            self.failures -= 1
+            raise RuntimeError("invoke failed: failed to load checkpoint: EOF")
+        return self._invoke(token, arguments)
+
+
+@pytest.mark.engine
+def test_a_state_that_is_being_written_is_read_again(
+    project: Project, engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.configure()
+    keeper = Keeper(project, engine)
+    keeper.stack.up()
+    busy = Busy(failures=2)
+    monkeypatch.setattr(pulumi.runtime, "invoke", busy)
+    project.configure(prefix="new")
+    assert 'fault-tolerance:prefix is "new"; it should stay sim' in keeper.refused(keeper.stack.up)
+    assert busy.failures == 0
+
+
+@pytest.mark.engine
+def test_a_state_that_cannot_be_read_is_told_in_a_line(
+    project: Project, engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.configure()
+    keeper = Keeper(project, engine)
+    keeper.stack.up()
+    monkeypatch.setattr(pulumi.runtime, "invoke", Busy(failures=100))
+    said = keeper.refused(keeper.stack.up)
+    assert "what the last update declared: invoke failed: failed to load checkpoint" in said
+    assert "Traceback" not in said

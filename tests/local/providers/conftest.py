@@ -68,7 +68,7 @@ class Stack:
         (folder / "engine" / "bin").mkdir(parents=True)
         (folder / "engine" / "bin" / "pulumi").symlink_to(tool("pulumi"))
         own = {
-            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}?metadata=skip",
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_CONFIG_PASSPHRASE": "test",
             "PULUMI_SKIP_UPDATE_CHECK": "true",

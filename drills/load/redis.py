@@ -15,6 +15,7 @@ is told from one after it (unknown), and nothing is repeated behind its back.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,10 +46,14 @@ class Access:
 
     @classmethod
     def of_environment(cls) -> Access:
-        """Read it from the variables that the platform gives to every client."""
+        """Read it from the variables that the platform gives to every client.
+
+        The Sentinels' names are looked up here, once: their addresses stay, and a name server that
+        is lost together with the master would be asked in vain for seconds.
+        """
         pairs = (entry.rsplit(":", 1) for entry in os.environ["REDIS_SENTINELS"].split(","))
         return cls(
-            sentinels=tuple((host, int(port)) for host, port in pairs),
+            sentinels=tuple((socket.gethostbyname(host), int(port)) for host, port in pairs),
             master_name=os.environ["REDIS_MASTER_NAME"],
             username=os.environ.get("REDIS_USERNAME"),
             password=os.environ.get("REDIS_PASSWORD"),

@@ -124,3 +124,11 @@ def test_a_silent_sentinel_is_asked_once_before_the_next(cache: Servers) -> None
         sentinels = tuple((HOST, port) for port in ports)
         Access(sentinels, MASTER_NAME, "client", CLIENT_PASSWORD).master().disconnect()
         assert connections(silent) == 1
+
+
+def test_the_names_of_the_sentinels_are_looked_up_before_anything_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDIS_SENTINELS", "localhost:26379,localhost:26380")
+    monkeypatch.setenv("REDIS_MASTER_NAME", MASTER_NAME)
+    assert Access.of_environment().sentinels == (("127.0.0.1", 26379), ("127.0.0.1", 26380))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import queue
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +52,7 @@ class Redis:
             for host, _, port in (address.rpartition(":") for address in sentinels.split(","))
         ]
         self._master, self._login, self._service = master, login, service
+        self._addresses: list[tuple[str, int]] = []
         self._client: Driver = None
 
     def use(self, work: Work) -> None:
@@ -74,9 +76,11 @@ class Redis:
             client = self._client = self._client or self._connected()
             try:
                 return question(client)
-            except self._driver.RedisError:
+            except self._driver.RedisError as error:
                 # The next attempt asks the Sentinels again, and logs in with today's password.
                 self._client = None
+                if isinstance(error, self._driver.sentinel.MasterNotFoundError):
+                    self._addresses = []
                 raise
 
         return retried(work, attempt, (self._driver.RedisError,))
@@ -85,13 +89,26 @@ class Redis:
         # By default the driver asks a Sentinel that is lost three times more, with seconds in
         # between, before it asks the next.
         common = self._login.read() | {"retry": self._retry(self._no_backoff(), 0)}
+        # Names are looked up once, and again only if no Sentinel knows the master: the addresses
+        # stay, and a name server that is lost with the master would be asked in vain for seconds.
+        self._addresses = self._addresses or [
+            (_address(host), port) for host, port in self._sentinels
+        ]
         sentinels = self._driver.Sentinel(
-            self._sentinels,
+            self._addresses,
             sentinel_kwargs=common | _socket_limits(SENTINEL_SECONDS, SENTINEL_SECONDS),
             **common,
             **_socket_limits(CONNECT_SECONDS, ANSWER_SECONDS),
         )
         return sentinels.master_for(self._master)
+
+
+def _address(host: str) -> str:
+    """Where a name leads; the name itself if nobody can tell now."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return host
 
 
 def _socket_limits(connect: float, answer: float) -> dict[str, Any]:

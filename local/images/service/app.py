@@ -52,7 +52,7 @@ CACHED = "/cached/"
 
 # glibc's resolver would wait 5 s for each silent server, and no client's time limit covers it. Full
 # names of the cluster are asked as they are before the search list is tried.
-os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2 ndots:3")
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2 ndots:4")
 
 
 def secrets_folder(environment: Mapping[str, str]) -> Path:

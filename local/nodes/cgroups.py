@@ -19,6 +19,10 @@ NEEDED = ("cpu", "cpuset", "memory", "pids")
 REMOVE_SECONDS = 10.0
 
 _SYSTEM = "system"
+_SYSTEM_WEIGHT = {"cpu.shares": "262144", "cpu.weight": "10000"}
+"""Of the node's own daemons, in version 1 and 2, the most that there is. A kubelet gives its Pods
+the weight of all the cores that it says it has, 16 times what anybody else gets: beside them it
+would starve on a busy machine, and its node would count as lost."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Cgroup:
                 for level in (tree / self._parent, folder, folder / _SYSTEM):
                     level.mkdir(exist_ok=True)
                     _inherit_cpuset(level)
+            _set_first(folder / _SYSTEM)
 
     def adopt_files(self) -> list[Path]:
         """Where a process writes its pid to move into the node's `system` group."""
@@ -130,6 +135,13 @@ def _inherit_cpuset(level: Path) -> None:
         file = level / name
         if file.exists() and not file.read_text().strip():
             file.write_text((level.parent / name).read_text())
+
+
+def _set_first(system: Path) -> None:
+    """Let a node's own daemons come before its Pods, in the hierarchy that shares out the CPU."""
+    for name, weight in _SYSTEM_WEIGHT.items():
+        if (system / name).exists():
+            (system / name).write_text(weight)
 
 
 def _deepest_first(folder: Path) -> Iterator[Path]:

@@ -29,6 +29,15 @@ for number in itertools.count():
     time.sleep(0.01)
 """
 
+BUSY = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+while True:
+    pass
+"""
+PODS_WEIGHT = {"cpu.shares": str(16 * 1024), "cpu.weight": "625"}
+"""What a kubelet of sixteen cores gives all of its Pods together, in version 1 and 2."""
+
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[Cgroup]:
@@ -38,9 +47,12 @@ def group(tmp_path: Path) -> Iterator[Cgroup]:
     made.remove()
 
 
-def inside(group: Cgroup, program: str, output: Path) -> subprocess.Popen[bytes]:
-    """Run Python as a process of the node."""
-    join = "; ".join(f"echo 0 > {file}" for file in group.adopt_files())
+def inside(
+    group: Cgroup, program: str, output: Path, name: str = "system"
+) -> subprocess.Popen[bytes]:
+    """Run Python as a process of the node: of its own, or of another of its groups."""
+    files = (file.parents[1] / name / file.name for file in group.adopt_files())
+    join = "; ".join(f"echo 0 > {file}" for file in files)
     with output.open("wb") as file:
         return subprocess.Popen(
             ["sh", "-c", f'{join}; exec "$0" -c "$1"', sys.executable, program], stdout=file
@@ -71,6 +83,30 @@ def test_a_frozen_process_does_nothing_until_it_thaws(group: Cgroup, tmp_path: P
     finally:
         process.kill()
         process.wait(10)
+
+
+def test_the_daemons_of_a_node_come_before_its_pods(group: Cgroup, tmp_path: Path) -> None:
+    for file in group.adopt_files():
+        pods = file.parents[1] / "kubepods"
+        pods.mkdir()
+        for name, weight in (*PODS_WEIGHT.items(), ("cpuset.cpus", None), ("cpuset.mems", None)):
+            if (pods / name).exists():
+                (pods / name).write_text(weight or (file.parent / name).read_text())
+    running = [inside(group, BUSY, tmp_path / name, name) for name in ("system", "kubepods")]
+    try:
+        until(lambda: sum(map(_ticks, running)) > 200)
+        daemon, pod = map(_ticks, running)
+        assert daemon > 4 * pod
+    finally:
+        for process in running:
+            process.kill()
+            process.wait(10)
+
+
+def _ticks(process: subprocess.Popen[bytes]) -> int:
+    """Hundredths of seconds of a CPU that a process had."""
+    words = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(words[11]) + int(words[12])
 
 
 def _is_still(output: Path) -> bool:

@@ -94,6 +94,8 @@ class Fault:
     cause: Step
     mend: Step | None = None
     """What somebody must do once the store has moved on; None if the cluster does it all."""
+    lasts: float | None = None
+    """Seconds after which it is mended, whatever the store did by then; None: it moves on first."""
     may_lose: bool = False
     """Whether acknowledged writes may be missing afterwards: the store never promised more."""
     inside: bool = False
@@ -238,6 +240,15 @@ _POSTGRES_CUT = Fault(
     _cut_node,
     _heal_node,
 )
+_POSTGRES_BLINK = Fault(
+    "postgres-blink",
+    "postgres",
+    "the primary's node cut off, and back while another is promoted",
+    30,
+    _cut_node,
+    _heal_node,
+    lasts=16,
+)
 _POSTGRES_CUT_INSIDE = Fault(
     "postgres-cut-inside",
     "postgres",
@@ -352,6 +363,7 @@ FAULTS = (
     _POSTGRES_NODE,
     _POSTGRES_OPERATOR,
     _POSTGRES_CUT,
+    _POSTGRES_BLINK,
     _POSTGRES_DISK,
     _POSTGRES_CUT_INSIDE,
     _REDIS_PROCESS,

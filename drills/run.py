@@ -98,7 +98,9 @@ def _repetition(stage: Stage, fault: Fault) -> Run:
         moment = time.time()
         with mended(fault, site):
             fault.cause(site)
-            if fault.mend:
+            if fault.lasts is not None:
+                time.sleep(fault.lasts)
+            elif fault.mend:
                 _await_other_leader(stage.store, leader)
         whole = whole_since(stage.store, WHOLE_SECONDS)
         load.stop()

@@ -56,8 +56,14 @@ _PROBES = {
     # Failover begins when the primary is not ready: 6 s instead of 30.
     "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 2},
     # An isolated primary is stopped within 9 s: before another takes over, so that the two never
-    # overlap. Upstream's 30 s would be too late for that.
-    "liveness": {"periodSeconds": 3, "failureThreshold": 3, "timeoutSeconds": 3},
+    # overlap. Upstream's 30 s would be too late for that. It is killed, not asked to shut down:
+    # see docs/decisions/isolated-primary.md.
+    "liveness": {
+        "periodSeconds": 3,
+        "failureThreshold": 3,
+        "timeoutSeconds": 3,
+        "terminationGracePeriodSeconds": 1,
+    },
 }
 
 _FOLLOW_AGAIN = "500ms"

@@ -99,6 +99,12 @@ def test_a_primary_that_only_crashed_may_come_back_before_another_is_chosen() ->
     assert node_lost + spec["failoverDelay"] > stopped
 
 
+def test_an_isolated_primary_has_no_time_to_archive_what_nobody_else_has() -> None:
+    spec = _cluster()
+    assert spec["probes"]["liveness"]["terminationGracePeriodSeconds"] == 1
+    assert spec["smartShutdownTimeout"] > 1
+
+
 def test_no_two_instances_share_a_zone() -> None:
     affinity = _cluster()["affinity"]
     assert affinity["podAntiAffinityType"] == "required"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -114,6 +115,18 @@ def test_the_load_spans_the_fault_and_its_mending(scene: Scene) -> None:
     assert done.account.durability.acknowledged == 1
     assert done.redundant is not None
     assert 0 <= done.redundant < 2
+
+
+def test_a_fault_that_lasts_for_a_time_is_mended_whoever_leads(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_await_other_leader", lambda *_: scene.events.append("await"))
+    run.drill(scene.stage, fault(), 1, Mock())
+    run.drill(scene.stage, replace(fault(), lasts=0), 1, Mock())
+    assert scene.events == [
+        *("load", "kill", "await", "start", "stop", "remove"),
+        *("load", "kill", "start", "stop", "remove"),
+    ]
 
 
 def test_a_pod_that_crashed_before_does_not_lead_into_a_crash(scene: Scene) -> None:

@@ -109,6 +109,19 @@ def _instances(pods: str, settings: PostgresSettings) -> list[Alert]:
                 "postgres.md#standby-missing",
             )
         )
+        found.append(
+            Alert(
+                "PostgresStandbyLeftBehind",
+                f"cnpg_pg_replication_in_recovery{{{pods}}} == 1 "
+                f"and on (pod) cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 0 "
+                f"and on () (count(cnpg_pg_replication_in_recovery{{{pods}}} == 0) > 0)",
+                60,
+                Severity.CRITICAL,
+                "{{ $labels.pod }} runs and follows nobody: the next failover may promote it, "
+                "and what was acknowledged since would be lost",
+                "postgres.md#standby-left-behind",
+            )
+        )
     if settings.synchronous:
         found.append(
             Alert(

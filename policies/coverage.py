@@ -58,7 +58,8 @@ OPERATED: Mapping[str, str] = {
     "PostgreSQL": "postgres-instances postgres-synchronous postgres-durability "
     "postgres-failover-quorum postgres-zone-affinity postgres-scheduled-backup "
     "postgres-wal-archive postgres-delays postgres-backup-method postgres-isolation-check "
-    "postgres-wal-volume postgres-external-clusters postgres-pooler-instances",
+    "postgres-isolated-shutdown postgres-wal-volume postgres-external-clusters "
+    "postgres-pooler-instances",
     "MongoDB": "mongodb-members mongodb-no-arbiter mongodb-zone-spread mongodb-point-in-time "
     "mongodb-tls mongodb-unsafe-flags",
     "Redis": "redis-sentinels redis-quorum redis-min-replicas-to-write redis-persistence "

@@ -276,6 +276,36 @@ def postgres_isolation_check(resource: Resource, _: World, __: Options) -> Itera
         yield Finding(where, "false", f"Remove {where}.")
 
 
+_MOST_GRACE_SECONDS = 5
+"""Less than any shutdown in order takes while clients are connected."""
+
+
+@rule(
+    "postgres-isolated-shutdown",
+    Severity.HIGH,
+    kinds=(CLUSTER,),
+    why="An isolated primary that shuts down in order archives the end of its log once the "
+    "network is back. A standby that restores it while another is promoted follows nobody any "
+    "more, and the next failover may promote it: what was acknowledged in between is lost.",
+    source="https://github.com/cloudnative-pg/cloudnative-pg/issues/4990",
+    remedy="Have an isolated primary killed: probes.liveness.terminationGracePeriodSeconds: 1.",
+    passing=_cluster("{probes: {liveness: {terminationGracePeriodSeconds: 1}}}"),
+    failing=_cluster("{probes: {liveness: {terminationGracePeriodSeconds: 30}}}"),
+)
+def postgres_isolated_shutdown(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
+    """Where standbys restore from an archive, leave an isolated primary no time for a shutdown."""
+    where = "spec.probes.liveness.terminationGracePeriodSeconds"
+    given = number(resource.props, *where.split("."))
+    if instances_of(resource) == 1 or not archives(resource):
+        return
+    if given is None or given > _MOST_GRACE_SECONDS:
+        yield Finding(
+            where,
+            "not set (as long as a shutdown takes)" if given is None else f"{given:g} s",
+            f"Set {where} to 1, at most {_MOST_GRACE_SECONDS}.",
+        )
+
+
 @rule(
     "postgres-wal-volume",
     Severity.MEDIUM,

@@ -40,6 +40,7 @@ COLLECTOR = {"pg_wal_archive_status", "replica_mode"}
     [
         "PostgresPrimaries",
         "PostgresWritesWait",
+        "PostgresStandbyLeftBehind",
         "PostgresArchiveStale",
         "PostgresBackupOverdue",
         "PostgresDiskFilling",
@@ -52,7 +53,7 @@ def test_what_stops_writes_or_breaks_an_objective_calls_a_person_now(name: str) 
 
 
 def test_stopped_writes_are_told_after_a_failover_should_be_over() -> None:
-    for name in ("PostgresPrimaries", "PostgresWritesWait"):
+    for name in ("PostgresPrimaries", "PostgresWritesWait", "PostgresStandbyLeftBehind"):
         assert 44 < ALERTS[name].for_seconds <= 60
 
 
@@ -84,7 +85,18 @@ def test_standbys_are_counted_against_the_settings() -> None:
 
 def test_a_single_server_misses_no_standby() -> None:
     alerts = _alerts(PostgresSettings(instances=1, synchronous=0))
-    assert not {"PostgresStandbyMissing", "PostgresWritesWait"} & alerts.keys()
+    assert not alerts.keys() & {
+        "PostgresStandbyMissing",
+        "PostgresStandbyLeftBehind",
+        "PostgresWritesWait",
+    }
+
+
+def test_a_standby_is_left_behind_only_while_there_is_somebody_to_follow() -> None:
+    """Not in a failover, nor where another region's archive is followed."""
+    expr = ALERTS["PostgresStandbyLeftBehind"].expr
+    assert "is_wal_receiver_up" in expr
+    assert re.search(r"and on \(\) \(count\(cnpg_pg_replication_in_recovery\S+ == 0\) > 0\)$", expr)
 
 
 @each_alert

@@ -134,6 +134,10 @@ MUTATIONS: Table = {
     "postgres-isolation-check": (
         each(CLUSTER, put("spec.probes.liveness.isolationCheck.enabled", False)),
     ),
+    "postgres-isolated-shutdown": (
+        each(CLUSTER, drop("spec.probes.liveness.terminationGracePeriodSeconds")),
+        each(CLUSTER, put("spec.probes.liveness.terminationGracePeriodSeconds", 30)),
+    ),
     "postgres-wal-volume": (
         each(CLUSTER, drop("spec.walStorage")),
         each(CLUSTER, put("spec.walStorage", {})),

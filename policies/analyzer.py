@@ -14,7 +14,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
@@ -52,6 +52,7 @@ _TYPES = {
     Scope.STACK: pb.POLICY_TYPE_STACK,
 }
 _STACK = "pulumi:pulumi:Stack"
+_ORPHAN_CHECK_SECONDS = 1.0
 _LARGEST_MESSAGE = 400 * 1024 * 1024
 """Bytes; a whole stack comes in one message. The engine itself allows as much."""
 
@@ -234,6 +235,7 @@ def _default_namespace(given: pb.AnalyzeRequest | pb.AnalyzerResource) -> str:
 
 def serve(rules: Iterable[Rule]) -> None:
     """Serve on a free port of loopback, which goes to stdout, until the engine is gone."""
+    engine = os.getppid()  # before it learns the port, from when on it may die at any moment
     server = grpc.server(
         ThreadPoolExecutor(max_workers=4),
         options=[("grpc.max_receive_message_length", _LARGEST_MESSAGE)],
@@ -244,12 +246,11 @@ def serve(rules: Iterable[Rule]) -> None:
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):  # how the engine says that it is done
-        _wait_for_end_of(os.getppid)
+        _wait_for_end_of(engine)
     server.stop(grace=0)
 
 
-def _wait_for_end_of(parent: Callable[[], int], poll: float = 1.0) -> None:
+def _wait_for_end_of(parent: int) -> None:
     """Return when the process that started this one is gone; it may die without a word."""
-    started_by = parent()
-    while parent() == started_by:
-        time.sleep(poll)
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_CHECK_SECONDS)

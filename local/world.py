@@ -142,14 +142,16 @@ class World:
         definitions = definition_files(say, every=every)
         aws.start(self.aws)  # gets ready while the cluster does
         topology = Topology(wanted.region, wanted.zones)
-        if kind == SIMULATED:
+        if pods is None:
             stages = build.stage_files(say)
             nodes = cluster.simulated(self.cluster, topology, programs, stages)
             cluster.ensure(self.cluster, nodes, programs, definitions)
             # Nobody operates here; what needs no operator is as ready as simulated Pods can be.
             config: dict[str, object] = {f"{NAMESPACE}:wait_for": [DataSystem.NEO4J.value]}
         else:
-            replaced = self._start_real(topology, crowd, wanted, programs, definitions, say=say)
+            replaced = self._start_real(
+                topology, crowd, wanted, programs, definitions, pods=pods, say=say
+            )
             config = {
                 f"{NAMESPACE}:images": replaced,
                 f"{NAMESPACE}:wait_for": _awaited(wanted, replaced),
@@ -187,12 +189,13 @@ class World:
         programs: Mapping[str, Path],
         definitions: Sequence[Path],
         *,
+        pods: Sequence[str],
         say: Say,
     ) -> dict[str, str]:
         """Start real nodes with their images and add-ons; return the images that replace others."""
         tools = build.ensure(real.TOOLS, say)
         root = images.ensure_root(supplies.ROOT_IMAGE, say)
-        built = images.ensure(supplies.wanted_images(wanted.named_images()), say)
+        built = images.ensure(pods, say)
         pause = built[supplies.PAUSE_IMAGE].reference
         unpacked = store.ensure(list(built.values()), root, tools, pause, say)
         cluster.prepare(self.cluster)

@@ -266,6 +266,17 @@ def servers(
     return Servers([member(p, "redis") for p in data], [member(p, "sentinel") for p in sentinels])
 
 
+@contextmanager
+def running(folder: Path, files: Mapping[str, str], programs: Path) -> Iterator[Servers]:
+    """The same, whole; ended in the end, whatever happens."""
+    made = servers(folder, files, programs)
+    try:
+        made.whole()
+        yield made
+    finally:
+        made.kill()
+
+
 def _write(folder: Path, files: Iterable[tuple[str, str]]) -> None:
     folder.mkdir(parents=True)
     for name, text in files:

@@ -17,7 +17,7 @@ from local.process import free_port
 from local.toolchain import build
 from local.toolchain.packages import ensure_redis
 from stacks.systems.redis import RedisSettings
-from tests.components.redis_servers import PASSWORD, Member, Servers, eventually, servers
+from tests.components.redis_servers import PASSWORD, Member, Servers, eventually, running
 from tests.components.test_redis_servers import rendered_files
 
 pytestmark = pytest.mark.dataplane
@@ -28,12 +28,9 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    running = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
-    try:
-        running.whole()
-        yield running
-    finally:
-        running.kill()
+    folder = tmp_path_factory.mktemp("redis")
+    with running(folder, rendered_files(), ensure_redis(print)) as made:
+        yield made
 
 
 @contextmanager

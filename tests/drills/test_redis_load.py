@@ -23,7 +23,7 @@ from tests.components.redis_servers import (
     Servers,
     connections,
     eventually,
-    servers,
+    running,
 )
 from tests.components.test_redis_servers import rendered_files
 
@@ -35,12 +35,9 @@ ENOUGH = 100
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    cache = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
-    try:
-        cache.whole()
-        yield cache
-    finally:
-        cache.kill()
+    folder = tmp_path_factory.mktemp("redis")
+    with running(folder, rendered_files(), ensure_redis(print)) as made:
+        yield made
 
 
 @pytest.fixture

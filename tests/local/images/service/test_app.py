@@ -29,7 +29,7 @@ from tests.components.redis_servers import (
     connections,
     eventually,
     free_ports,
-    servers,
+    running,
 )
 from tests.components.test_redis_servers import rendered_files
 
@@ -365,12 +365,9 @@ def test_no_password_is_logged(start: Start) -> None:
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    cache = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
-    try:
-        cache.whole()
-        yield cache
-    finally:
-        cache.kill()
+    folder = tmp_path_factory.mktemp("redis")
+    with running(folder, rendered_files(), ensure_redis(print)) as made:
+        yield made
 
 
 def user_of(

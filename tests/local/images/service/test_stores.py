@@ -20,7 +20,7 @@ from tests.components.redis_servers import (
     MASTER_NAME,
     Servers,
     eventually,
-    servers,
+    running,
 )
 from tests.components.test_redis_servers import rendered_files
 
@@ -32,12 +32,9 @@ NOBODY = "255.255.255.255"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    started = servers(tmp_path_factory.mktemp("redis"), rendered_files(), ensure_redis(print))
-    try:
-        started.whole()
-        yield started
-    finally:
-        started.kill()
+    folder = tmp_path_factory.mktemp("redis")
+    with running(folder, rendered_files(), ensure_redis(print)) as made:
+        yield made
 
 
 class Names:

@@ -89,11 +89,11 @@ def test_sentinels_that_moved_are_found_by_their_names(store: Redis, names: Name
     names.address = NOBODY
     assert not succeeds(store)
     names.address = HOST
-    assert succeeds(store)
+    eventually("the Sentinels are found again", lambda: succeeds(store), seconds=20)
 
 
 def test_names_that_nobody_can_tell_are_asked_for_again(store: Redis, names: Names) -> None:
     names.address = None
     assert not succeeds(store)
     names.address = HOST
-    assert succeeds(store)
+    eventually("the Sentinels are found again", lambda: succeeds(store), seconds=20)

@@ -60,7 +60,7 @@ _MANIFESTS: Final = {
         releases.CLOUDNATIVE_PG,
         releases.cloudnative_pg,
         releases.CNPG_NAMESPACE,
-        {parts.NAME_LABEL: "cloudnative-pg"},
+        releases.CNPG_PODS,
         serves=(9443,),
         asks=(5432, 8000, 9090),
     ),

@@ -23,6 +23,8 @@ from components.manifest import (
 )
 
 CNPG_NAMESPACE: Final = "cnpg-system"
+CNPG_PODS: Final = {parts.NAME_LABEL: "cloudnative-pg"}
+"""Labels of CloudNativePG's own Pods."""
 """CloudNativePG's and its plugin's: the operator looks for plugins in its own namespace."""
 PSMDB_NAMESPACE: Final = "psmdb-operator"
 STRIMZI_NAMESPACE: Final = "strimzi"
@@ -187,6 +189,9 @@ def barman_plugin(
     never ready; none is needed, since all that the plugin writes are Roles, which both replicas
     derive from the same object stores, with a retry on conflict.
 
+    Each operator has a replica beside it, and asks that one: with another one's node lost, it would
+    ask in vain, for 5 s at a time, until Kubernetes has noticed, and fail nothing over meanwhile.
+
     Its certificates are asked of cert-manager, as in the release.
 
     Args:
@@ -210,7 +215,16 @@ def barman_plugin(
     server["livenessProbe"] = _http("/healthz", _HEALTH["containerPort"], 10)
     server["ports"] += [_HEALTH]
     server["resources"] = _resources("50m", "256Mi")
+    deployment["spec"]["template"]["spec"]["affinity"] = _beside(CNPG_PODS)
+    find(documents, "Service", "barman-cloud")["spec"]["trafficDistribution"] = "PreferClose"
     return [*documents, survive_zone_loss(deployment)]
+
+
+def _beside(pods: Mapping[str, str]) -> Document:
+    """Affinity to the nodes on which those Pods are, wherever there is room for both."""
+    term = {"labelSelector": {"matchLabels": dict(pods)}, "topologyKey": parts.HOST}
+    preferred = [{"weight": 100, "podAffinityTerm": term}]
+    return {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
 
 
 def without_cert_manager(documents: Sequence[Document]) -> list[Document]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ _SYSTEM_WEIGHT = {"cpu.shares": "262144", "cpu.weight": "10000"}
 """Of the node's own daemons, in version 1 and 2, the most that there is. A kubelet gives its Pods
 the weight of all the cores that it says it has, 16 times what anybody else gets: beside them it
 would starve on a busy machine, and its node would count as lost."""
+_NODE_WEIGHT = {"cpu.shares": "1024", "cpu.weight": "100"}
+"""Of a whole node: as much as each other has."""
+_LAST_WEIGHT = {"cpu.shares": "2", "cpu.weight": "1"}
+"""Of a node that takes what the others leave."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Cgroup:
                 for level in (tree / self._parent, folder, folder / _SYSTEM):
                     level.mkdir(exist_ok=True)
                     _inherit_cpuset(level)
-            _set_first(folder / _SYSTEM)
+            _weigh(folder, _NODE_WEIGHT)
+            _weigh(folder / _SYSTEM, _SYSTEM_WEIGHT)
 
     def adopt_files(self) -> list[Path]:
         """Where a process writes its pid to move into the node's `system` group."""
@@ -69,6 +74,11 @@ class Cgroup:
             file = self.root / "freezer" / self.path.strip("/") / "freezer.state"
             value = "FROZEN" if frozen else "THAWED"
         file.write_text(value)
+
+    def yield_cpu(self, *, last: bool) -> None:
+        """Let the node come last where processors are shared out; or as all others again."""
+        for tree in _trees(self.root):
+            _weigh(tree / self.path.strip("/"), _LAST_WEIGHT if last else _NODE_WEIGHT)
 
     def limit_memory(self, size: int | None) -> None:
         """Cap the memory of the whole node, in bytes; None lifts the cap."""
@@ -137,11 +147,11 @@ def _inherit_cpuset(level: Path) -> None:
             file.write_text((level.parent / name).read_text())
 
 
-def _set_first(system: Path) -> None:
-    """Let a node's own daemons come before its Pods, in the hierarchy that shares out the CPU."""
-    for name, weight in _SYSTEM_WEIGHT.items():
-        if (system / name).exists():
-            (system / name).write_text(weight)
+def _weigh(group: Path, weight: Mapping[str, str]) -> None:
+    """Set a group's share of the processors, in the hierarchy that shares them out."""
+    for name, value in weight.items():
+        if (group / name).exists():
+            (group / name).write_text(value)
 
 
 def _deepest_first(folder: Path) -> Iterator[Path]:

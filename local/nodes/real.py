@@ -148,9 +148,15 @@ class Node:
             self.cgroup.freeze(frozen=False)
 
     def cut(self, others: Sequence[Node] | None = None) -> None:
-        """Drop, in silence, every packet between it and the world, or only those other nodes."""
+        """Drop, in silence, every packet between it and the world, or only those other nodes.
+
+        Cut off from the world, it also comes last where this machine's processors are shared out: a
+        machine of its own would take nothing from those that go on, and what is isolated may spin,
+        as Kafka's brokers do (docs/decisions/kafka.md).
+        """
         arriving, leaving = _drop(None if others is None else [other.address for other in others])
         self._load(_FAULTS.format(arriving=arriving, leaving=leaving))
+        self.cgroup.yield_cpu(last=others is None)
 
     def slow(self, kilobytes: int) -> None:
         """Let no more than so many kilobytes a second out of the node; the rest is dropped."""
@@ -161,6 +167,7 @@ class Node:
         """Undo `cut` and `slow`; a no-op on a node that is down, whose rules went with it."""
         if self.process.pid() is not None:
             self._load("")
+            self.cgroup.yield_cpu(last=False)
 
     def limit_memory(self, size: int | None) -> None:
         """Cap the memory of the whole node, in bytes; None lifts the cap."""

@@ -184,6 +184,18 @@ def test_the_plugins_replicas_are_spread_and_guarded(barman: list[Document]) -> 
     assert find(barman, "PodDisruptionBudget", "barman-cloud")
 
 
+def test_each_operator_asks_the_plugin_beside_it(
+    barman: list[Document], cnpg: list[Document]
+) -> None:
+    assert find(barman, "Service", "barman-cloud")["spec"]["trafficDistribution"] == "PreferClose"
+    pod = find(barman, "Deployment", "barman-cloud")["spec"]["template"]["spec"]
+    [preferred] = pod["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    beside = preferred["podAffinityTerm"]
+    operator = find(cnpg, "Deployment", "cnpg-controller-manager")["spec"]["template"]
+    assert beside["labelSelector"]["matchLabels"].items() <= operator["metadata"]["labels"].items()
+    assert beside["topologyKey"] == "kubernetes.io/hostname"
+
+
 def test_a_plugin_of_another_shape_is_refused(barman_release: list[Document]) -> None:
     without = [body for body in barman_release if body["kind"] != "Deployment"]
     with pytest.raises(ManifestError, match="no Deployment barman-cloud"):

@@ -168,6 +168,23 @@ def test_a_node_that_is_cut_off_reaches_nobody(checkout: Checkout, up: str) -> N
     assert tcp(first, second)
 
 
+def test_a_node_that_is_cut_off_takes_no_cpu_from_the_others(checkout: Checkout, up: str) -> None:
+    first, second, _ = nodes(checkout)
+    try:
+        first.cut()
+        assert _weight(first) < _weight(second) / 50
+    finally:
+        first.heal()
+    assert _weight(first) == _weight(second)
+
+
+def _weight(node: Node) -> int:
+    """Its share of the processors."""
+    own = node.cgroup.path.strip("/")
+    files = (ROOT / "cpu" / own / "cpu.shares", ROOT / own / "cpu.weight")
+    return next(int(file.read_text()) for file in files if file.exists())
+
+
 def test_a_slowed_node_sends_no_more_than_it_may(checkout: Checkout, up: str) -> None:
     """In three seconds: at 100 kB/s not a megabyte, and unhindered far more."""
     first, second, _ = nodes(checkout)

@@ -102,6 +102,27 @@ def test_memory_is_capped_and_the_cap_lifted(
     assert limit.read_text() == lifted
 
 
+@pytest.mark.parametrize(
+    ("version", "file", "last", "usual"),
+    [
+        ("version_1", "cpu{}/cpu.shares", "2", "1024"),
+        ("version_2", "{}/cpu.weight", "1", "100"),
+    ],
+)
+def test_a_node_comes_last_for_the_cpu_and_then_as_all_others(
+    request: pytest.FixtureRequest, version: str, file: str, last: str, usual: str
+) -> None:
+    root: Path = request.getfixturevalue(version)
+    group = Cgroup(CLUSTER, "a-1", root)
+    group.create()
+    weight = root / file.format(group.path).lstrip("/")
+    weight.write_text(usual)  # the kernel's own
+    group.yield_cpu(last=True)
+    assert weight.read_text() == last
+    group.yield_cpu(last=False)
+    assert weight.read_text() == usual
+
+
 def test_two_clusters_have_groups_of_their_own() -> None:
     assert Cgroup(CLUSTER, "a-1").path != Cgroup(CLUSTER / "other", "a-1").path
 

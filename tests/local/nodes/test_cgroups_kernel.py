@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -92,11 +93,32 @@ def test_the_daemons_of_a_node_come_before_its_pods(group: Cgroup, tmp_path: Pat
         for name, weight in (*PODS_WEIGHT.items(), ("cpuset.cpus", None), ("cpuset.mems", None)):
             if (pods / name).exists():
                 (pods / name).write_text(weight or (file.parent / name).read_text())
-    running = [inside(group, BUSY, tmp_path / name, name) for name in ("system", "kubepods")]
+    with busy((group, "system"), (group, "kubepods"), folder=tmp_path) as (daemon, pod):
+        until(lambda: _ticks(daemon) + _ticks(pod) > 200)
+        assert _ticks(daemon) > 4 * _ticks(pod)
+
+
+def test_a_node_that_comes_last_leaves_the_cpu_to_the_others(group: Cgroup, tmp_path: Path) -> None:
+    other = Cgroup(tmp_path, "b-1")
+    other.create()
+    group.yield_cpu(last=True)
     try:
-        until(lambda: sum(map(_ticks, running)) > 200)
-        daemon, pod = map(_ticks, running)
-        assert daemon > 4 * pod
+        with busy((group, "system"), (other, "system"), folder=tmp_path) as (last, first):
+            until(lambda: _ticks(last) + _ticks(first) > 200)
+            assert _ticks(first) > 4 * _ticks(last)
+    finally:
+        other.remove()
+
+
+@contextmanager
+def busy(*groups: tuple[Cgroup, str], folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that want all of one CPU, one in each group."""
+    running = [
+        inside(group, BUSY, folder / f"{number}", name)
+        for number, (group, name) in enumerate(groups)
+    ]
+    try:
+        yield running
     finally:
         for process in running:
             process.kill()

@@ -49,6 +49,7 @@ def start(folder: Path) -> None:
             "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",  # roles attach AWS's own policies
             "PYTHONPATH": str(_PROJECT),
         },
+        first=True,  # as the cloud's own, it does not wait for a cluster's nodes
     )
 
 

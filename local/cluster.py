@@ -123,7 +123,8 @@ def ensure(
 
     def start(part: str) -> None:
         command = [*around.enter, str(tools[part]), *_arguments(cluster, around, part)]
-        cluster.part(part).start(command, environment)
+        # On a cluster it has machines of its own; here the nodes would take its processor.
+        cluster.part(part).start(command, environment, first=True)
 
     start("etcd")
     start("kube-apiserver")

@@ -22,6 +22,8 @@ from local.errors import LocalError
 
 POLL_SECONDS = 0.05
 STOP_SECONDS = 10.0
+FIRST = -6
+"""Nice value of what comes before others: four times the processor that others get beside it."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,16 @@ class Process:
         pid = int(saved["pid"])
         return pid if started_at(pid) == saved["started"] else None
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it detached from this terminal; a no-op when it runs already."""
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], *, first: bool = False
+    ) -> None:
+        """Start it detached from this terminal; a no-op when it runs already.
+
+        Args:
+            command: its name and arguments.
+            environment: all of it.
+            first: whether it comes before others where processors are shared out, if we may say so.
+        """
         if self.pid() is not None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +73,8 @@ class Process:
                 env=dict(environment),
                 start_new_session=True,
             )
+        if first:
+            _prefer(child.pid)
         self._file.write_text(json.dumps({"pid": child.pid, "started": started_at(child.pid)}))
 
     def stop(self, limit: float = STOP_SECONDS) -> None:
@@ -143,6 +155,14 @@ def is_listening(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _prefer(session: int) -> None:
+    """Prefer a session to others; only root may, and everything works without."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PGRP, session, FIRST)
+        # Linux shares out processors by session, unless it is told not to: within it, by nice.
+        Path(f"/proc/{session}/autogroup").write_text(str(FIRST))
 
 
 def _gone(pid: Callable[[], int | None], limit: float) -> bool:

@@ -435,10 +435,11 @@ def _planned(cluster: Path, topology: Topology) -> list[Node]:
 
 
 def _module(name: str, module: str, folder: Path) -> None:
-    """Start one of our own programs beside the cluster."""
+    """Start one of our own programs beside the cluster, which is no part of its nodes either."""
     Process(name, folder).start(
         [sys.executable, "-m", module, str(folder)],
         {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(_PROJECT)},
+        first=True,
     )
 
 

@@ -29,6 +29,7 @@ from local.images.definition import DIGESTS, FOLDER, definitions
 from local.process import free_port
 from stacks.systems.neo4j import Neo4jSettings
 from tests.components.test_neo4j import COMMUNITY, ENCRYPTED, ENCRYPTED_COMMUNITY, _args
+from tests.jvm import BRIEF
 
 pytestmark = pytest.mark.dataplane
 
@@ -82,6 +83,7 @@ class Server:
         (self.files / "neo4j.conf").chmod(0o555)  # as a ConfigMap is mounted
         self.environment = {
             **os.environ,
+            **BRIEF,
             "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
             "NEO4J_HOME": str(home),
             "NEO4J_FILES": str(self.files),
@@ -309,7 +311,7 @@ def _judged(home: Path, folder: Path, told: dict[str, str]) -> str:
     program = "org.neo4j.server.startup.Neo4jAdminCommand"
     done = subprocess.run(
         ["java", "-Xmx256m", "-cp", f"{home / 'lib'}/*", program, "server", "validate-config"],
-        env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(folder)},
+        env={**os.environ, **BRIEF, "NEO4J_HOME": str(home), "NEO4J_CONF": str(folder)},
         capture_output=True,
         text=True,
         check=False,

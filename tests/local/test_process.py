@@ -46,6 +46,38 @@ def test_starting_twice_keeps_the_first(tmp_path: Path) -> None:
         process.stop()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may prefer a process")
+@pytest.mark.parametrize("first", [True, False])
+def test_only_what_is_to_come_first_is_preferred(tmp_path: Path, first: bool) -> None:
+    process = Process("sleeper", tmp_path)
+    process.start(SLEEP, os.environ, first=first)
+    try:
+        pid = process.pid()
+        assert pid is not None
+        usual = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == (processes.FIRST if first else usual)
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists():
+            assert group.read_text().endswith(f"nice {processes.FIRST if first else 0}\n")
+    finally:
+        process.stop()
+
+
+def test_a_process_that_may_not_come_first_runs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    process = Process("sleeper", tmp_path)
+    process.start(SLEEP, os.environ, first=True)
+    try:
+        assert process.pid() is not None
+    finally:
+        process.stop()
+
+
 def test_a_pid_that_is_somebody_elses_now_is_not_ours(tmp_path: Path) -> None:
     process = Process("sleeper", tmp_path)
     (tmp_path / "sleeper.pid").write_text(json.dumps({"pid": os.getpid(), "started": "1"}))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components import parts
-from drills import report, run, trials
+from drills import report, run, stop, trials
 from drills.client import Place
 from drills.faults import FAULTS, Fault, Node
 from drills.kube import Kube
@@ -179,6 +179,7 @@ def _attempt(each: Fault | Trial, stack: str, times: int) -> int:
 
 
 if __name__ == "__main__":
+    stop.once(say)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

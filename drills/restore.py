@@ -32,7 +32,7 @@ from typing import Any
 
 from components import parts
 from components.postgres_cluster import PostgresArgs, cluster_spec
-from drills import client, run
+from drills import client, run, stop
 from drills.__main__ import LocalNodes, place_of
 from drills.faults import Pod
 from drills.kube import Kube
@@ -477,4 +477,8 @@ def main(given: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    stop.once(say)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("stopped: what was restored is removed again")

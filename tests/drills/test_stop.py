@@ -1,0 +1,41 @@
+"""Ctrl-C during a drill: once it stops, and then it is not stopped from cleaning up."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+PROGRAM = """
+import time
+from drills import stop
+stop.once(lambda words: print(words, flush=True))
+try:
+    print("running", flush=True)
+    time.sleep(60)
+finally:
+    print("cleaning", flush=True)
+    time.sleep(1)
+    print("clean", flush=True)
+"""
+
+
+def test_a_second_ctrl_c_does_not_stop_the_cleaning_up() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "cleaning\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline().startswith("stopping: ")
+        assert process.stdout.readline() == "clean\n"
+        assert process.wait(30) != 0

@@ -23,9 +23,9 @@ from components.manifest import (
 )
 
 CNPG_NAMESPACE: Final = "cnpg-system"
+"""CloudNativePG's and its plugin's: the operator looks for plugins in its own namespace."""
 CNPG_PODS: Final = {parts.NAME_LABEL: "cloudnative-pg"}
 """Labels of CloudNativePG's own Pods."""
-"""CloudNativePG's and its plugin's: the operator looks for plugins in its own namespace."""
 PSMDB_NAMESPACE: Final = "psmdb-operator"
 STRIMZI_NAMESPACE: Final = "strimzi"
 

@@ -161,7 +161,7 @@ def prepare(kube: Kube, data: str) -> None:
 def truth(rest: Rest, verdicts: Iterable[Verdict], since: float) -> dict[str, tuple[bool, bool]]:
     """By system: whether it decides and whether it takes writes, in the time that it may take.
 
-    What is said to be lost is asked last: by then, it had as much time as the others.
+    What is said to be lost is asked last, and once: by then, it had as much time as the others.
 
     Args:
         rest: what is left.
@@ -170,7 +170,8 @@ def truth(rest: Rest, verdicts: Iterable[Verdict], since: float) -> dict[str, tu
     """
     found = {}
     for each in sorted(verdicts, key=lambda verdict: verdict["rto_seconds"] or float("inf")):
-        deadline = since + (each["rto_seconds"] or 0) + MARGIN_SECONDS
+        lost = rest.gone and not (each["quorum"] or each["writes"])
+        deadline = since if lost else since + (each["rto_seconds"] or 0) + MARGIN_SECONDS
         decides, writes = rest.asks(each)
         found[each["name"]] = (_in_time(decides, deadline), _in_time(writes, deadline))
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 from components import parts
 from drills import report, run, stop, trials
+from drills.arguments import repetitions
 from drills.client import Place
 from drills.faults import FAULTS, Fault, Node
 from drills.kube import Kube
@@ -148,7 +149,7 @@ def main(arguments: list[str]) -> int:
     """Run one drill, several one after the other, or list all."""
     parser = argparse.ArgumentParser(prog="python -m drills", description=__doc__)
     parser.add_argument("name", help="of a drill, or how several begin; `all`; `list`")
-    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--times", type=repetitions, default=1)
     parser.add_argument("--stack", default="dev")
     given = parser.parse_args(arguments)
     if given.name == "list":

@@ -16,6 +16,7 @@ import time
 from dataclasses import fields
 
 from drills import leftovers
+from drills.arguments import repetitions
 from drills.leftovers import Host
 from local import aws, world
 from local.errors import LocalError
@@ -100,7 +101,7 @@ def _left(before: Host, target: World) -> list[str]:
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m drills.soak", description=__doc__)
-    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--times", type=repetitions, default=10)
     parser.add_argument("--stack", default="dev")
     given = parser.parse_args()
     try:

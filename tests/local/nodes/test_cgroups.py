@@ -62,6 +62,14 @@ def test_a_node_of_version_2_lives_in_one_tree(version_2: Path) -> None:
     assert group.adopt_files() == [version_2 / group.path.strip("/") / "system" / "cgroup.procs"]
 
 
+def made(request: pytest.FixtureRequest, version: str, file: str) -> tuple[Cgroup, Path]:
+    """A node's groups in the tree of a version, and one of their files; `{}` is the node's path."""
+    root: Path = request.getfixturevalue(version)
+    group = Cgroup(CLUSTER, "a-1", root)
+    group.create()
+    return group, root / file.format(group.path).lstrip("/")
+
+
 @pytest.mark.parametrize(
     ("version", "file", "frozen", "thawed"),
     [
@@ -72,10 +80,7 @@ def test_a_node_of_version_2_lives_in_one_tree(version_2: Path) -> None:
 def test_a_node_freezes_and_thaws(
     request: pytest.FixtureRequest, version: str, file: str, frozen: str, thawed: str
 ) -> None:
-    root: Path = request.getfixturevalue(version)
-    group = Cgroup(CLUSTER, "a-1", root)
-    group.create()
-    switch = root / file.format(group.path).lstrip("/")
+    group, switch = made(request, version, file)
     group.freeze(frozen=True)
     assert switch.read_text() == frozen
     group.freeze(frozen=False)
@@ -92,10 +97,7 @@ def test_a_node_freezes_and_thaws(
 def test_memory_is_capped_and_the_cap_lifted(
     request: pytest.FixtureRequest, version: str, file: str, lifted: str
 ) -> None:
-    root: Path = request.getfixturevalue(version)
-    group = Cgroup(CLUSTER, "a-1", root)
-    group.create()
-    limit = root / file.format(group.path).lstrip("/")
+    group, limit = made(request, version, file)
     group.limit_memory(2**30)
     assert limit.read_text() == str(2**30)
     group.limit_memory(None)
@@ -112,10 +114,7 @@ def test_memory_is_capped_and_the_cap_lifted(
 def test_a_node_comes_last_for_the_cpu_and_then_as_all_others(
     request: pytest.FixtureRequest, version: str, file: str, last: str, usual: str
 ) -> None:
-    root: Path = request.getfixturevalue(version)
-    group = Cgroup(CLUSTER, "a-1", root)
-    group.create()
-    weight = root / file.format(group.path).lstrip("/")
+    group, weight = made(request, version, file)
     weight.write_text(usual)  # the kernel's own
     group.yield_cpu(last=True)
     assert weight.read_text() == last

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.e2e
 
 ZONES = 3
 SERVICES = "/apis/apps/v1/namespaces/sim-dev-core/deployments"
+ONE_REPLICA = {"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +127,8 @@ def changed_by_hand(
 ) -> dict[str, Any]:
     """Three Deployments are not what was declared; returns what was reported when they were."""
     before: dict[str, Any] = checkout.result("up-dev.json")
-    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": 1}}
     with checkout.api("dev") as api:
-        api.merge(f"{SERVICES}/gateway/scale", scale)
+        api.merge(f"{SERVICES}/gateway/scale", ONE_REPLICA)
         api.delete(f"{SERVICES}/ai-inference")
         api.delete(f"{SERVICES}/simulation-engine")
     return before
@@ -170,8 +170,11 @@ def test_ctrl_c_stops_cleanly(checkout: Checkout, changed_by_hand: dict[str, Any
 def test_the_next_up_mends_what_was_changed_and_interrupted(
     checkout: Checkout, changed_by_hand: dict[str, Any]
 ) -> None:
+    with checkout.api("dev") as api:  # whether an interrupted update came so far is its own affair
+        api.merge(f"{SERVICES}/gateway/scale", ONE_REPLICA)
     mended = checkout.run("up", "dev")
     assert mended.returncode == 0, mended.stdout
+    assert "~ update Deployment gateway-deployment (spec.replicas)" in mended.stdout
     assert servers(checkout.result("up-dev.json")) == servers(changed_by_hand)
     with checkout.api("dev") as api:
         assert api.get(f"{SERVICES}/gateway")["spec"]["replicas"] == 3

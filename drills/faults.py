@@ -71,6 +71,7 @@ class Site:
 
     nodes: Nodes
     leader: Pod
+    remove_by_force: Callable[[Pod], None]
 
     @property
     def node(self) -> Node:
@@ -199,6 +200,17 @@ def _empty_disk(site: Site) -> None:
     site.node.empty_disk()
 
 
+def _delete(site: Site) -> None:
+    site.remove_by_force(site.leader)
+
+
+_POSTGRES_DELETE = Fault(
+    "postgres-delete",
+    "postgres",
+    "the primary's Pod deleted by force",
+    20,
+    _delete,
+)
 _POSTGRES_PROCESS = Fault(
     "postgres-process",
     "postgres",
@@ -257,6 +269,14 @@ _POSTGRES_CUT_INSIDE = Fault(
     _cut_node,
     _heal_node,
     inside=True,
+)
+_REDIS_DELETE = Fault(
+    "redis-delete",
+    "redis",
+    "the master's Pod deleted by force",
+    6,
+    _delete,
+    may_lose=True,
 )
 _REDIS_PROCESS = Fault(
     "redis-process",
@@ -360,6 +380,7 @@ _ALONE = ("alone", "the master may write without replicas (dangerous)")
 FAULTS = (
     _POSTGRES_PROCESS,
     _POSTGRES_CONTAINER,
+    _POSTGRES_DELETE,
     _POSTGRES_NODE,
     _POSTGRES_OPERATOR,
     _POSTGRES_CUT,
@@ -367,6 +388,7 @@ FAULTS = (
     _POSTGRES_DISK,
     _POSTGRES_CUT_INSIDE,
     _REDIS_PROCESS,
+    _REDIS_DELETE,
     _REDIS_CUT,
     _REDIS_DISK,
     _REDIS_CUT_INSIDE,

@@ -45,6 +45,11 @@ class Kube:
         """Delete it, and let whoever made it make another."""
         self.api.delete(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
 
+    def remove_by_force(self, pod: Pod) -> None:
+        """Forget it at once; its kubelet ends its processes once it hears of it."""
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        self.api.delete(f"{path}?gracePeriodSeconds=0")
+
     def execute(
         self, pod: Pod, container: str, command: Sequence[str], limit: float = EXEC_SECONDS
     ) -> str:

@@ -233,12 +233,12 @@ def evict(kube: Kube, node: str, pods: Mapping[str, str]) -> set[str]:
 
 
 def _evictable(kube: Kube, node: str) -> dict[str, str]:
-    """`namespace/name` by uid; Pods that nobody would make anew stay, such as a drill's own."""
+    """`namespace/name` by uid of all but the node's own, and those that nobody would make anew."""
     pods = kube.api.items(f"/api/v1/pods?fieldSelector=spec.nodeName={node}")
     return {
         pod["metadata"]["uid"]: f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         for pod in pods
-        if pod["metadata"].get("ownerReferences")
+        if {owner["kind"] for owner in pod["metadata"].get("ownerReferences", ())} - {"DaemonSet"}
         and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
     }
 
@@ -266,7 +266,8 @@ TRIALS = (
     Trial(
         "zone",
         "every node of a zone killed, one zone after the other",
-        {"postgres": 30, "redis": 6, "kafka": 15},
+        # PostgreSQL's operator may lead from the same zone: the goal of `postgres-operator-node`.
+        {"postgres": 60, "redis": 6, "kafka": 15},
         lose_zone,
         frozenset({"redis"}),
     ),

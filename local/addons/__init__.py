@@ -45,13 +45,15 @@ IMAGES = (
 )
 """The images that must be known, by the name that `install` knows them by."""
 
-DEPLOYMENTS = (
-    ("kube-system", "coredns"),
-    ("kube-system", "metrics-server"),
-    (CNPG_NAMESPACE, "cnpg-controller-manager"),
-    (CNPG_NAMESPACE, "barman-cloud"),
+PROGRAMS = (
+    ("DaemonSet", "kube-system", "coredns"),
+    ("Deployment", "kube-system", "metrics-server"),
+    ("Deployment", CNPG_NAMESPACE, "cnpg-controller-manager"),
+    ("Deployment", CNPG_NAMESPACE, "barman-cloud"),
 )
-"""Namespace and name of everything that must run."""
+"""Kind, namespace and name of everything that must run."""
+
+_RUN = ("DaemonSet", "Deployment")
 
 _MANAGER = "local-addons"
 _FOLDER = Path(__file__).parent
@@ -73,14 +75,14 @@ def install(api: Api, images: Mapping[str, str], say: Say) -> None:
     collections = _Collections(api)
     now = datetime.datetime.now(datetime.UTC)
     for body in wanted:
-        if body["kind"] == "Deployment":
+        if body["kind"] in _RUN:
             continue
         api.apply(collections.path(body), body, _MANAGER)
     for identity in (certificates.SERVER, certificates.CLIENT):
         _ensure_certificate(api, identity, now)
     # Programs come last, so that none starts without its rights, configuration or certificates.
     for body in wanted:
-        if body["kind"] == "Deployment":
+        if body["kind"] in _RUN:
             api.apply(collections.path(body), body, _MANAGER)
 
 
@@ -88,8 +90,8 @@ def ready(api: Api) -> list[str]:
     """What does not run as wanted yet, with how much of it does; empty once all does."""
     return [
         f"{namespace}/{name} {state}"
-        for namespace, name in DEPLOYMENTS
-        if (state := _missing(api, namespace, name))
+        for kind, namespace, name in PROGRAMS
+        if (state := _missing(api, kind, namespace, name))
     ]
 
 
@@ -106,9 +108,11 @@ def documents(images: Mapping[str, str], say: Say) -> list[Document]:
         operators = _operators(images, say)
     except ManifestError as error:
         raise LocalError(str(error)) from error
+    metrics = _own("Deployment", "metrics-server", images["metrics-server"])
     own = [
-        *_own("coredns", images["coredns"]),
-        *_own("metrics-server", images["metrics-server"]),
+        *_own("DaemonSet", "coredns", images["coredns"]),
+        *metrics,
+        survive_zone_loss(find(metrics, "Deployment", "metrics-server")),
     ]
     return sorted([*own, *operators], key=lambda body: body["kind"] != "Namespace")
 
@@ -132,14 +136,14 @@ def _operators(images: Mapping[str, str], say: Say) -> list[Document]:
     ]
 
 
-def _own(name: str, image: str) -> list[Document]:
-    """One of this folder's manifests: Deployment, its container and the file share a name."""
+def _own(kind: str, name: str, image: str) -> list[Document]:
+    """One of this folder's manifests: what runs there, its container and the file share a name."""
     found = parse((_FOLDER / f"{name}.yaml").read_text())
-    deployment = find(found, "Deployment", name)
-    container(deployment, name)["image"] = image
+    program = find(found, kind, name)
+    container(program, name)["image"] = image
     for configuration in (body for body in found if body["kind"] == "ConfigMap"):
-        restart_on_change(deployment, configuration)
-    return [*found, survive_zone_loss(deployment)]
+        restart_on_change(program, configuration)
+    return found
 
 
 def _ensure_certificate(api: Api, identity: certificates.Identity, now: datetime.datetime) -> None:
@@ -149,18 +153,28 @@ def _ensure_certificate(api: Api, identity: certificates.Identity, now: datetime
         api.apply(path, certificates.secret(identity, CNPG_NAMESPACE, now), _MANAGER)
 
 
-def _missing(api: Api, namespace: str, name: str) -> str:
-    """What a Deployment lacks, in words; empty if nothing."""
-    body = _get(api, f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+def _missing(api: Api, kind: str, namespace: str, name: str) -> str:
+    """What of it does not run, in words; empty if all does."""
+    body = _get(api, f"/apis/apps/v1/namespaces/{namespace}/{kind.lower()}s/{name}")
     if body is None:
         return "not installed"
-    status, wanted = body.get("status", {}), body["spec"]["replicas"]
+    status = body.get("status", {})
     if status.get("observedGeneration", 0) < body["metadata"]["generation"]:
-        return f"0/{wanted}"  # what its status counts is the revision before
+        return "not begun"  # what its status counts is the revision before
+    wanted, running = (_on_nodes if kind == "DaemonSet" else _replicas)(body["spec"], status)
+    return "" if running >= wanted else f"{running}/{wanted}"
+
+
+def _replicas(spec: Document, status: Document) -> tuple[int, int]:
     # Available ones of the former revision must not stand for new ones that do not start.
     former = status.get("replicas", 0) - status.get("updatedReplicas", 0)
-    running = max(0, status.get("availableReplicas", 0) - former)
-    return "" if running >= wanted else f"{running}/{wanted}"
+    return spec["replicas"], max(0, status.get("availableReplicas", 0) - former)
+
+
+def _on_nodes(_: Document, status: Document) -> tuple[int, int]:
+    wanted = max(1, status["desiredNumberScheduled"])  # there is no node yet
+    former = wanted - status.get("updatedNumberScheduled", 0)
+    return wanted, max(0, status.get("numberAvailable", 0) - former)
 
 
 def _get(api: Api, path: str) -> Document | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import Mock, call
 
 import pytest
@@ -68,7 +68,7 @@ def site() -> tuple[Site, Three]:
     listed = LISTED + "".join(f"{n}\tpod{UID}\t{line} \n" for n, line in enumerate(servers, 99))
     zones = {"a-1": "a", "b-1": "b", "a-2": "a"}
     nodes = Three({name: recorded(name, zone, listed) for name, zone in zones.items()})
-    return Site(nodes, Pod("data", "postgres-1", UID, "a-1")), nodes
+    return Site(nodes, Pod("data", "postgres-1", UID, "a-1"), Mock()), nodes
 
 
 def test_only_the_pods_own_processes_match() -> None:
@@ -136,7 +136,17 @@ def test_names_are_unique() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
 
 
-def test_what_nobody_needs_to_mend_ends_a_container() -> None:
-    assert {each for each in FAULTS if each.crashes} == {
-        each for each in FAULTS if each.mend is None
-    }
+@pytest.mark.parametrize("name", ["postgres-delete", "redis-delete"])
+def test_a_pod_that_is_deleted_is_the_leaders(name: str) -> None:
+    where, nodes = site()
+    remove = Mock()
+    named(name).cause(replace(where, remove_by_force=remove))
+    assert remove.call_args_list == [call(where.leader)]
+    assert done(nodes.node("a-1")) == []
+
+
+def test_what_nobody_needs_to_mend_ends_a_container_or_its_pod() -> None:
+    ended = {each.name for each in FAULTS if each.mend is None}
+    crashed = {each.name for each in FAULTS if each.crashes}
+    assert ended - crashed == {"postgres-delete", "redis-delete"}
+    assert crashed < ended

@@ -182,6 +182,13 @@ def test_what_nobody_would_make_anew_is_not_evicted(play: Play) -> None:
     assert play.api.pods == [bare]
 
 
+def test_a_nodes_own_pods_are_not_evicted(play: Play) -> None:
+    """They belong to it whether it takes Pods or not, and would be made anew at once."""
+    play.api.pods = [member("coredns-x", "coredns", "DaemonSet"), member("redis-0")]
+    trials.drain(play.scene, "a-1")
+    assert [pod["metadata"]["name"] for pod in play.api.pods] == ["coredns-x"]
+
+
 def test_a_census_tells_how_many_members_were_missing_at_once() -> None:
     api = Api(
         *(member(f"redis-{n}") for n in range(3)), member("postgres-1", "postgres", "Cluster")

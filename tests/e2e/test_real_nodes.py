@@ -37,9 +37,14 @@ pytestmark = [
 
 CLUSTER = "/apis/postgresql.cnpg.io/v1/namespaces/sim-dev-data/clusters/postgres"
 BACKUPS = "/apis/postgresql.cnpg.io/v1/namespaces/sim-dev-data/backups"
+MOST_QUESTIONS = 10
 ASK = """
-import json, urllib.request
-print(urllib.request.urlopen("http://gateway.sim-dev-core.svc.cluster.local:8080/").read().decode())
+import urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen("http://localhost:8080/")
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.read().decode())
 """
 
 
@@ -105,17 +110,24 @@ def test_redis_cli_asks_the_master(checkout: Checkout, up: str) -> None:
 def test_a_service_answers_through_its_service_and_all_it_needs(
     checkout: Checkout, up: str
 ) -> None:
-    """From a Pod that may call it: through DNS, Service, network policies, pooler and Sentinel."""
+    """From a Pod that may call it: through DNS, Service, network policies, pooler and Sentinel.
+
+    The first question opens all connections, which on busy cores can take longer than it may.
+    """
     world = checkout.world("dev")
     with world.cluster.api() as api:
         gateway = api.items("/api/v1/pods?labelSelector=app.kubernetes.io/name=gateway")[0]
     uid = gateway["metadata"]["uid"]
     node = next(n for n in nodes(checkout) if n.name == gateway["spec"]["nodeName"])
-    answer = json.loads(
-        _in_pod(node, uid, ASK.replace("gateway.sim-dev-core.svc.cluster.local", "localhost"))
-    )
-    assert set(answer["ms"]) >= {"simulation-engine", "deck-analytics", "redis"}
-    assert "failed" not in answer
+    answers: list[dict[str, Any]] = []
+
+    def answered() -> bool:
+        answers.append(json.loads(_in_pod(node, uid, ASK)))
+        return "failed" not in answers[-1] or len(answers) == MOST_QUESTIONS
+
+    until(answered)
+    assert "failed" not in answers[-1], answers
+    assert set(answers[-1]["ms"]) >= {"simulation-engine", "deck-analytics", "redis"}
 
 
 def test_logs_show_every_pod_of_a_service(checkout: Checkout, up: str) -> None:

@@ -24,6 +24,7 @@ from local.pki import Pki
 IMAGES = {name: f"node.local/{name}:0123456789ab" for name in addons.IMAGES} | {
     "postgres": "node.local/postgres:15.14-0123456789ab"
 }
+DEPLOYMENTS = [where for kind, *where in addons.PROGRAMS if kind == "Deployment"]
 HELD_BACK = ("webhookconfigurations/", "apiservices/")
 """What would have the API server call Pods, which do not run on simulated nodes."""
 SECONDS = 60.0
@@ -92,7 +93,7 @@ def test_an_image_that_is_not_known_is_named() -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize(("namespace", "name"), addons.DEPLOYMENTS)
+@pytest.mark.parametrize(("namespace", "name"), DEPLOYMENTS)
 def test_each_deployment_survives_a_zone(namespace: str, name: str) -> None:
     documents = addons.documents(IMAGES, print)
     deployment = find(documents, "Deployment", name)
@@ -103,8 +104,10 @@ def test_each_deployment_survives_a_zone(namespace: str, name: str) -> None:
 
 @pytest.mark.unit
 def test_nothing_is_pulled_and_nothing_comes_from_upstream() -> None:
-    deployments = [b for b in addons.documents(IMAGES, print) if b["kind"] == "Deployment"]
-    containers = [c for d in deployments for c in d["spec"]["template"]["spec"]["containers"]]
+    kinds = {kind for kind, *_ in addons.PROGRAMS}
+    programs = [b for b in addons.documents(IMAGES, print) if b["kind"] in kinds]
+    assert len(programs) == len(addons.PROGRAMS)
+    containers = [c for p in programs for c in p["spec"]["template"]["spec"]["containers"]]
     assert {c["image"] for c in containers} <= set(IMAGES.values())
     assert {c["imagePullPolicy"] for c in containers} == {"IfNotPresent"}
 
@@ -113,7 +116,7 @@ def test_nothing_is_pulled_and_nothing_comes_from_upstream() -> None:
 def test_the_name_server_is_where_policies_and_kubelets_look() -> None:
     documents = addons.documents(IMAGES, print)
     service = find(documents, "Service", "kube-dns")
-    pod = find(documents, "Deployment", "coredns")["spec"]["template"]
+    pod = find(documents, "DaemonSet", "coredns")["spec"]["template"]
     assert service["spec"]["clusterIP"] == "10.96.0.10"
     assert pod["metadata"]["labels"]["k8s-app"] == "kube-dns"
     ports = pod["spec"]["containers"][0]["ports"]
@@ -146,32 +149,57 @@ def test_the_pinned_program_knows_every_argument(
 
 @pytest.mark.cluster
 def test_before_an_installation_everything_is_missing(api: Careful) -> None:
-    assert addons.ready(api) == [f"{ns}/{name} not installed" for ns, name in addons.DEPLOYMENTS]
+    assert addons.ready(api) == [f"{ns}/{name} not installed" for _, ns, name in addons.PROGRAMS]
 
 
 @pytest.mark.cluster
 def test_all_is_accepted_runs_in_two_zones_and_stays_as_it_is(api: Careful) -> None:
     addons.install(api, IMAGES, print)
     wait_until(lambda: not addons.ready(api))
-    for namespace, name in addons.DEPLOYMENTS:
-        assert len(zones(api, namespace, name)) == 2
+    for namespace, name in DEPLOYMENTS:
+        assert len({zone for zone, _ in places(api, namespace, name)}) == 2
     before = versions(api)
     addons.install(api, IMAGES, print)
     assert versions(api) == before
 
 
 @pytest.mark.cluster
-def test_what_does_not_run_yet_is_named_with_how_much_does(api: Careful) -> None:
+def test_each_node_has_a_name_server_and_asks_it(api: Careful) -> None:
+    """A node that is lost takes no other's name server along."""
+    addons.install(api, IMAGES, print)
+    wait_until(lambda: not addons.ready(api))
+    nodes = {node["metadata"]["name"] for node in api.items("/api/v1/nodes")}
+    assert {node for _, node in places(api, "kube-system", "coredns")} == nodes
+    slices = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
+    chosen = f"{slices}?labelSelector=kubernetes.io/service-name=kube-dns"
+
+    def hints() -> list[tuple[str, list[str]]]:
+        ends = [end for each in api.items(chosen) for end in each["endpoints"] or []]
+        asked = [end.get("hints", {}).get("forNodes", []) for end in ends]
+        return sorted(
+            (end["nodeName"], [node["name"] for node in by])
+            for end, by in zip(ends, asked, strict=True)
+        )
+
+    wait_until(lambda: hints() == [(node, [node]) for node in sorted(nodes)])
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, _, name in addons.PROGRAMS[:2]])
+def test_what_does_not_run_yet_is_named_with_how_much_does(
+    api: Careful, kind: str, name: str
+) -> None:
     addons.install(api, IMAGES, print)
     wait_until(lambda: not addons.ready(api))
     # No node is that large, so the new revision's first Pod waits and the old ones stay.
-    path = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
-    body = find(addons.documents(IMAGES, print), "Deployment", "coredns")
+    path = f"/apis/apps/v1/namespaces/kube-system/{kind.lower()}s/{name}"
+    body = find(addons.documents(IMAGES, print), kind, name)
     body["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "999"}}
     api.apply(path, body, "local-addons")
-    assert addons.ready(api) == ["kube-system/coredns 0/2"]
-    wait_until(lambda: api.get(path)["status"].get("updatedReplicas") == 1)
-    assert addons.ready(api) == ["kube-system/coredns 0/2"]
+    wanted = len(places(api, "kube-system", name))
+    updated = "updatedNumberScheduled" if kind == "DaemonSet" else "updatedReplicas"
+    wait_until(lambda: api.get(path)["status"].get(updated) == 1)
+    wait_until(lambda: addons.ready(api) == [f"kube-system/{name} 0/{wanted}"])
 
 
 @pytest.mark.cluster
@@ -215,13 +243,14 @@ def test_a_misspelled_field_is_refused(api: Careful) -> None:
         api.apply("/api/v1/namespaces/kube-system/configmaps/coredns", body, "local-addons")
 
 
-def zones(api: Api, namespace: str, deployment: str) -> set[str]:
-    """Where a Deployment's Pods are."""
+def places(api: Api, namespace: str, program: str) -> set[tuple[str, str]]:
+    """Zone and node of each of a program's Pods."""
     nodes = {n["metadata"]["name"]: n["metadata"]["labels"] for n in api.items("/api/v1/nodes")}
     return {
-        nodes[pod["spec"]["nodeName"]]["topology.kubernetes.io/zone"]
+        (nodes[name]["topology.kubernetes.io/zone"], name)
         for pod in api.items(f"/api/v1/namespaces/{namespace}/pods")
-        if pod["metadata"]["name"].startswith(f"{deployment}-")
+        if pod["metadata"]["name"].startswith(f"{program}-")
+        and (name := pod["spec"].get("nodeName"))
     }
 
 

@@ -47,6 +47,13 @@ except urllib.error.HTTPError as error:
 print(answer.read().decode())
 """
 
+LOOK_UP = """
+import os, socket
+os.environ["RES_OPTIONS"] = "timeout:3 attempts:1"
+names = ["kubernetes.default.svc.cluster.local."] * 20
+print(sum(bool(socket.getaddrinfo(name, 443)) for name in names))
+"""
+
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
@@ -114,11 +121,8 @@ def test_a_service_answers_through_its_service_and_all_it_needs(
 
     The first question opens all connections, which on busy cores can take longer than it may.
     """
-    world = checkout.world("dev")
-    with world.cluster.api() as api:
-        gateway = api.items("/api/v1/pods?labelSelector=app.kubernetes.io/name=gateway")[0]
-    uid = gateway["metadata"]["uid"]
-    node = next(n for n in nodes(checkout) if n.name == gateway["spec"]["nodeName"])
+    node = nodes(checkout)[0]
+    uid = _gateway_on(checkout, node)
     answers: list[dict[str, Any]] = []
 
     def answered() -> bool:
@@ -188,6 +192,25 @@ def test_a_node_that_is_cut_off_takes_no_cpu_from_the_others(checkout: Checkout,
     finally:
         first.heal()
     assert _weight(first) == _weight(second)
+
+
+def test_a_node_that_is_cut_off_takes_no_others_name_server(checkout: Checkout, up: str) -> None:
+    """Each asks its own: of so many questions, shared servers would have left some unanswered."""
+    first, second, _ = nodes(checkout)
+    uid = _gateway_on(checkout, second)
+    try:
+        first.cut()
+        assert _in_pod(second, uid, LOOK_UP) == "20\n"
+    finally:
+        first.heal()
+
+
+def _gateway_on(checkout: Checkout, node: Node) -> str:
+    """The uid of the gateway's Pod on a node."""
+    with checkout.api("dev") as api:
+        pods = api.items("/api/v1/pods?labelSelector=app.kubernetes.io/name=gateway")
+    (uid,) = (p["metadata"]["uid"] for p in pods if p["spec"]["nodeName"] == node.name)
+    return str(uid)
 
 
 def _weight(node: Node) -> int:

@@ -38,6 +38,7 @@ def survive_zone_loss(deployment: Document) -> Document:
     }
     deployment["spec"]["template"]["spec"] |= {
         "priorityClassName": PRIORITY_CLASS,
+        "dnsConfig": parts.dns(),
         "tolerations": parts.tolerations(TOLERATION_SECONDS),
         "topologySpreadConstraints": parts.spread(labels),
     }

@@ -71,6 +71,7 @@ OPERATED: Mapping[str, str] = {
     "KEDA": "scaled-object-trigger scaled-object-query scaled-object-fallback "
     "scaled-object-fallback-metric",
     "across zones and regions": "survival-zone survival-region",
+    "name servers that are lost with a node": "pod-name-lookup",
     "objectives": "objective-rpo objective-rto objective-region-rpo",
 }
 

@@ -1,4 +1,4 @@
-"""Where Pods run and how they leave: zones, hosts, priority, grace period."""
+"""Where Pods run, how they leave, and how they find others: zones, hosts, priority, names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from policies.world import REPLICATED, SERVING, WORKLOADS, Workload, World, matc
 _SPREAD = "https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/"
 _PRIORITY = "https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/"
 _TERMINATION = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination"
+_RESOLVER = "https://man7.org/linux/man-pages/man5/resolv.conf.5.html"
+_RESOLVER_SECONDS, _RESOLVER_ATTEMPTS = 5, 2
+"""The resolver's defaults."""
 
 
 @rule(
@@ -192,3 +195,65 @@ def pod_grace_period(resource: Resource, world: World, options: Options) -> Iter
     if seconds is not None and not least <= seconds <= most:
         where = workload.path("terminationGracePeriodSeconds")
         yield Finding(where, f"{seconds} s", f"Set {where} between {least} and {most}.")
+
+
+@rule(
+    "pod-name-lookup",
+    Severity.LOW,
+    kinds=SERVING,
+    why="A node that is lost takes its name server along, and until it counts as lost, questions "
+    "go on being sent there. All attempts of one question go to the same server, so by default a "
+    "program stands still for 10 s at each name that meets it; Kafka's controllers and Redis' "
+    "Sentinels then take each other for lost.",
+    source=_RESOLVER,
+    remedy="Set dnsConfig.options: timeout 1, attempts 2.",
+    options={
+        "most": Option(
+            4,
+            {"type": "integer", "minimum": 1},
+            "Seconds for which one name may be asked for in vain: timeout times attempts.",
+        ),
+    },
+    passing="""
+        kind: Deployment
+        metadata: {name: web}
+        spec:
+          template:
+            spec:
+              dnsConfig:
+                options: [{name: timeout, value: "2"}, {name: attempts, value: "2"}]
+    """,
+    failing="""
+        kind: Deployment
+        metadata: {name: web}
+        spec:
+          template:
+            spec:
+              dnsConfig:
+                options: [{name: timeout, value: "1"}, {name: attempts, value: "5"}]
+    """,
+)
+def pod_name_lookup(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
+    """Bound how long a silent name server is waited for; the node's own resolver is not ours."""
+    workload = world.workload(resource)
+    if text(workload.pod, "dnsPolicy") == "Default":
+        return
+    timeout = _resolver_option(workload, "timeout", _RESOLVER_SECONDS)
+    attempts = _resolver_option(workload, "attempts", _RESOLVER_ATTEMPTS)
+    if timeout * attempts > options["most"]:
+        where = workload.path("dnsConfig.options")
+        yield Finding(
+            where,
+            f"a timeout of {timeout} s, {attempts} times",
+            f'Set {where} to [{{name: timeout, value: "1"}}, {{name: attempts, value: "2"}}].',
+        )
+
+
+def _resolver_option(workload: Workload, name: str, default: int) -> int:
+    """An option of resolv.conf; what is no number the resolver reads as its default."""
+    values = [
+        text(each, "value")
+        for each in mappings(workload.pod, "dnsConfig", "options")
+        if text(each, "name") == name
+    ]
+    return int(values[-1]) if values and values[-1].isdecimal() else default

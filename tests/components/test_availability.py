@@ -54,6 +54,12 @@ def test_an_update_takes_no_working_replica_away(deployment: Document) -> None:
     }
 
 
+def test_it_gives_a_silent_name_server_up_soon(deployment: Document) -> None:
+    survive_zone_loss(deployment)
+    options = deployment["spec"]["template"]["spec"]["dnsConfig"]["options"]
+    assert {each["name"]: each["value"] for each in options} == {"timeout": "1", "attempts": "2"}
+
+
 @pytest.mark.parametrize("condition", ["not-ready", "unreachable"])
 def test_it_leaves_a_lost_node_soon(deployment: Document, condition: str) -> None:
     survive_zone_loss(deployment)

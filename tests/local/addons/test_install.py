@@ -191,12 +191,12 @@ def test_what_does_not_run_yet_is_named_with_how_much_does(
 ) -> None:
     addons.install(api, IMAGES, print)
     wait_until(lambda: not addons.ready(api))
+    wanted = len(places(api, "kube-system", name))
     # No node is that large, so the new revision's first Pod waits and the old ones stay.
     path = f"/apis/apps/v1/namespaces/kube-system/{kind.lower()}s/{name}"
     body = find(addons.documents(IMAGES, print), kind, name)
     body["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "999"}}
     api.apply(path, body, "local-addons")
-    wanted = len(places(api, "kube-system", name))
     updated = "updatedNumberScheduled" if kind == "DaemonSet" else "updatedReplicas"
     wait_until(lambda: api.get(path)["status"].get(updated) == 1)
     wait_until(lambda: addons.ready(api) == [f"kube-system/{name} 0/{wanted}"])

@@ -189,6 +189,10 @@ MUTATIONS: Table = {
         each(REPLICATED, _spread_of_others, _replicated),
     ),
     "pod-priority-class": (each(SERVING, pod(drop("priorityClassName"))),),
+    "pod-name-lookup": (
+        each(SERVING, pod(drop("dnsConfig"))),
+        each(SERVING, pod(put("dnsConfig", {"options": [{"name": "attempts", "value": "3"}]}))),
+    ),
     "pod-grace-period": (
         each(WORKLOADS, pod(put("terminationGracePeriodSeconds", 3600))),
         each(WORKLOADS, pod(put("terminationGracePeriodSeconds", 0))),

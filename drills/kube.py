@@ -26,8 +26,7 @@ class Kube:
 
     def pod(self, namespace: str, name: str) -> Pod:
         """A running Pod."""
-        found = self.api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
-        return _pod(found)
+        return _pod(self.api.get(_path(namespace, name)))
 
     def ready_pods(self, namespace: str, labels: str) -> list[Pod]:
         """The Pods with these labels that are Ready, by name."""
@@ -37,18 +36,17 @@ class Kube:
 
     def has_crashed(self, pod: Pod) -> bool:
         """Whether any of its containers was ever started again."""
-        found = self.api.get(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+        found = self.api.get(_path(pod.namespace, pod.name))
         containers = found.get("status", {}).get("containerStatuses", ())
         return any(each["restartCount"] for each in containers)
 
     def remove(self, pod: Pod) -> None:
         """Delete it, and let whoever made it make another."""
-        self.api.delete(f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}")
+        self.api.delete(_path(pod.namespace, pod.name))
 
     def remove_by_force(self, pod: Pod) -> None:
         """Forget it at once; its kubelet ends its processes once it hears of it."""
-        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
-        self.api.delete(f"{path}?gracePeriodSeconds=0")
+        self.api.delete(f"{_path(pod.namespace, pod.name)}?gracePeriodSeconds=0")
 
     def execute(
         self, pod: Pod, container: str, command: Sequence[str], limit: float = EXEC_SECONDS
@@ -73,6 +71,10 @@ class Kube:
                 f"{command[0]} in {pod.namespace}/{pod.name} failed: {done.stderr.strip()[-500:]}"
             )
         return done.stdout
+
+
+def _path(namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods/{name}"
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

@@ -53,7 +53,7 @@ PROGRAMS = (
 )
 """Kind, namespace and name of everything that must run."""
 
-_RUN = ("DaemonSet", "Deployment")
+_RUN = frozenset(kind for kind, *_ in PROGRAMS)
 
 _MANAGER = "local-addons"
 _FOLDER = Path(__file__).parent
@@ -159,22 +159,20 @@ def _missing(api: Api, kind: str, namespace: str, name: str) -> str:
     if body is None:
         return "not installed"
     status = body.get("status", {})
-    if status.get("observedGeneration", 0) < body["metadata"]["generation"]:
-        return "not begun"  # what its status counts is the revision before
-    wanted, running = (_on_nodes if kind == "DaemonSet" else _replicas)(body["spec"], status)
-    return "" if running >= wanted else f"{running}/{wanted}"
-
-
-def _replicas(spec: Document, status: Document) -> tuple[int, int]:
+    if kind == "DaemonSet":
+        # None is wanted before the first node is there.
+        wanted = max(1, status.get("desiredNumberScheduled", 0))
+        former = wanted - status.get("updatedNumberScheduled", 0)
+        available = status.get("numberAvailable", 0)
+    else:
+        wanted = body["spec"]["replicas"]
+        former = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+        available = status.get("availableReplicas", 0)
     # Available ones of the former revision must not stand for new ones that do not start.
-    former = status.get("replicas", 0) - status.get("updatedReplicas", 0)
-    return spec["replicas"], max(0, status.get("availableReplicas", 0) - former)
-
-
-def _on_nodes(_: Document, status: Document) -> tuple[int, int]:
-    wanted = max(1, status["desiredNumberScheduled"])  # there is no node yet
-    former = wanted - status.get("updatedNumberScheduled", 0)
-    return wanted, max(0, status.get("numberAvailable", 0) - former)
+    running = max(0, available - former)
+    if status.get("observedGeneration", 0) < body["metadata"]["generation"]:
+        running = 0  # what its status counts is the revision before
+    return "" if running >= wanted else f"{running}/{wanted}"
 
 
 def _get(api: Api, path: str) -> Document | None:

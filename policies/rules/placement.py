@@ -234,7 +234,7 @@ def pod_grace_period(resource: Resource, world: World, options: Options) -> Iter
     """,
 )
 def pod_name_lookup(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
-    """Bound how long a silent name server is waited for; the node's own resolver is not ours."""
+    """Bound how long a name server of the cluster is waited for; others are the node's matter."""
     workload = world.workload(resource)
     if text(workload.pod, "dnsPolicy") == "Default":
         return

@@ -148,5 +148,4 @@ def test_a_pod_that_is_deleted_is_the_leaders(name: str) -> None:
 def test_what_nobody_needs_to_mend_ends_a_container_or_its_pod() -> None:
     ended = {each.name for each in FAULTS if each.mend is None}
     crashed = {each.name for each in FAULTS if each.crashes}
-    assert ended - crashed == {"postgres-delete", "redis-delete"}
-    assert crashed < ended
+    assert ended == crashed | {"postgres-delete", "redis-delete"}

@@ -197,9 +197,10 @@ def test_what_does_not_run_yet_is_named_with_how_much_does(
     body = find(addons.documents(IMAGES, print), kind, name)
     body["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "999"}}
     api.apply(path, body, "local-addons")
+    assert addons.ready(api) == [f"kube-system/{name} 0/{wanted}"]
     updated = "updatedNumberScheduled" if kind == "DaemonSet" else "updatedReplicas"
     wait_until(lambda: api.get(path)["status"].get(updated) == 1)
-    wait_until(lambda: addons.ready(api) == [f"kube-system/{name} 0/{wanted}"])
+    assert addons.ready(api) == [f"kube-system/{name} 0/{wanted}"]
 
 
 @pytest.mark.cluster

@@ -166,9 +166,7 @@ def _formats(kafka: Object, pool: Object) -> dict[str, Any]:
     options = [f"--cluster-id={cluster_id(kafka)}", "--config", _PROPERTIES]
     if version := kafka["spec"]["kafka"].get("metadataVersion"):
         options += ["--release-version", version]
-    # For a program of seconds, what optimizes long runs costs more than all that it does.
-    java = ["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    return {**_container(kafka, pool, java, [*tool, *options]), "name": "format"}
+    return {**_container(kafka, pool, ["-Xmx96m"], [*tool, *options]), "name": "format"}
 
 
 def _serves(kafka: Object, pool: Object) -> dict[str, Any]:
@@ -176,9 +174,9 @@ def _serves(kafka: Object, pool: Object) -> dict[str, Any]:
     port = REPLICATION_PORT if BROKER in spec["roles"] else CONTROL_PORT
     probe = {"tcpSocket": {"port": port}, "timeoutSeconds": 5}
     heap = [f"{option}{spec['jvmOptions'][option]}" for option in ("-Xms", "-Xmx")]
-    java = [*heap, "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:+ExitOnOutOfMemoryError"]
+    server = ["kafka.Kafka", _PROPERTIES]
     return {
-        **_container(kafka, pool, java, ["kafka.Kafka", _PROPERTIES]),
+        **_container(kafka, pool, [*heap, "-XX:+ExitOnOutOfMemoryError"], server),
         "name": "kafka",
         "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 150},
         "readinessProbe": {**probe, "periodSeconds": 2},
@@ -187,6 +185,9 @@ def _serves(kafka: Object, pool: Object) -> dict[str, Any]:
 
 
 _PROPERTIES = f"{CONFIG}/$(NAME).properties"
+_ON_FEW_CORES = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""In place of what optimizes servers that run for days on cores of their own. Here six of them
+start at once: with it they took 69 s of processor while `up` of dev ran, and 36 s without."""
 
 
 def _container(
@@ -198,7 +199,7 @@ def _container(
     mounts |= {_volume_name(path): path for path, _ in _volumes(pool)}
     return {
         "image": kafka["spec"]["kafka"]["image"],
-        "command": ["java", *java, log, "-cp", JARS, *program],
+        "command": ["java", *_ON_FEW_CORES, *java, log, "-cp", JARS, *program],
         "env": [
             {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "ZONE", "valueFrom": {"fieldRef": {"fieldPath": zone}}},

@@ -83,7 +83,6 @@ class Server:
         (self.files / "neo4j.conf").chmod(0o555)  # as a ConfigMap is mounted
         self.environment = {
             **os.environ,
-            **BRIEF,
             "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
             "NEO4J_HOME": str(home),
             "NEO4J_FILES": str(self.files),

@@ -34,8 +34,9 @@ from drills.stores import Store
 from local.api import RefusedError
 from local.errors import LocalError
 
-STUCK_SECONDS = 90.0
-"""Without an eviction: a primary is switched over before it may go, and stops in peace."""
+STUCK_SECONDS = 60.0
+"""Without an eviction: a primary is switched over before it may go, which took up to 38 s while
+everything restarted."""
 _POLL_SECONDS = 1.0
 
 

@@ -20,7 +20,8 @@ Usage = namedtuple("Usage", ["total", "used", "free"])
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of our own, and nothing on PATH but what a test puts there."""
+    """A cache of our own on a large disk, and nothing on PATH but what a test puts there."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 0, 2**40))
     monkeypatch.setenv("FT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     (tmp_path / "path").mkdir()
@@ -74,13 +75,14 @@ def test_an_old_go_is_refused_like_none(empty_cache: Path) -> None:
         build.ensure(["etcd"], lambda _: None)
 
 
+@pytest.mark.parametrize(("programs", "needed"), [(["etcd"], 8), (list(TOOLS), 20)])
 def test_a_full_disk_is_named_with_what_is_needed(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, programs: list[str], needed: int
 ) -> None:
     put_on_path(empty_cache, "go", "go version go1.26.8 linux/amd64")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40, 2**30))
-    with pytest.raises(LocalError, match="needs 14 GiB of disk, but .* has 1.0 GiB free"):
-        build.ensure(["etcd"], lambda _: None)
+    with pytest.raises(LocalError, match=f"needs {needed} GiB of disk, but .* has 1.0 GiB free"):
+        build.ensure(programs, lambda _: None)
 
 
 def test_a_build_that_fails_shows_the_compilers_words(empty_cache: Path) -> None:

@@ -121,8 +121,8 @@ true
 """
 
 
-def kill_process(node: Node, pod_uid: str, match: str, signal: str = "KILL") -> list[int]:
-    """Signal the processes of a Pod whose command line matches, and return their pids.
+def processes(node: Node, pod_uid: str, match: str) -> list[int]:
+    """The pids, on its node, of a Pod's processes whose command line matches.
 
     A Pod's processes are known by their cgroup, whose path holds its uid. A container runtime is
     not asked: it would stop them in its own, gentler way.
@@ -131,7 +131,6 @@ def kill_process(node: Node, pod_uid: str, match: str, signal: str = "KILL") -> 
         node: where the Pod runs.
         pod_uid: its `metadata.uid`.
         match: a regular expression for the command line, arguments separated by spaces.
-        signal: its name.
 
     Raises:
         LookupError: if there is none: a drill that hits nothing would look like a success.
@@ -139,6 +138,12 @@ def kill_process(node: Node, pod_uid: str, match: str, signal: str = "KILL") -> 
     found = matching(node.run(["sh", "-c", _LIST_PROCESSES]), pod_uid, match)
     if not found:
         raise LookupError(f"no process of Pod {pod_uid} on {node.name} matches {match!r}")
+    return found
+
+
+def kill_process(node: Node, pod_uid: str, match: str, signal: str = "KILL") -> list[int]:
+    """Signal, by its name, what `processes` finds, and return the pids."""
+    found = processes(node, pod_uid, match)
     node.run(["sh", "-c", f"kill -{signal} {' '.join(map(str, found))}"])
     return found
 

@@ -551,12 +551,13 @@ def _kubelet(node: Node) -> dict[str, Any]:
         "clusterDNS": [CLUSTER_DNS],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        # All nodes share this machine's disk: only a disk that is all but full is an emergency.
+        # All nodes share this machine's disk: only a disk that is all but full is an emergency,
+        # and of a large one some percent are still much.
         "evictionHard": {
             "memory.available": "200Mi",
-            "nodefs.available": "2%",
+            "nodefs.available": "500Mi",
             "nodefs.inodesFree": "2%",
-            "imagefs.available": "2%",
+            "imagefs.available": "500Mi",
         },
         "failCgroupV1": False,
         "failSwapOn": False,

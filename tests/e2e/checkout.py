@@ -130,11 +130,13 @@ def read_until(command: subprocess.Popen[str], words: str, limit: float = 300) -
 Found = TypeVar("Found")
 
 
-def until(find: Callable[[], Found], limit: float = 60) -> Found:
-    """Wait until something is found, or holds."""
+def until(
+    find: Callable[[], Found], limit: float = 60, otherwise: Callable[[], object] = str
+) -> Found:
+    """Wait until something is found, or holds; if it does not, fail with what there is instead."""
     deadline = time.monotonic() + limit
     while not (found := find()):
-        assert time.monotonic() < deadline, f"not found in {limit:.0f} s"
+        assert time.monotonic() < deadline, f"not found in {limit:.0f} s: {otherwise()}"
         time.sleep(0.05)
     return found
 

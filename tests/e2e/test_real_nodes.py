@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from drills import leftovers as machine
+from drills.faults import processes
 from drills.kube import Kube, is_ready
 from local.api import Api
 from local.images import build as images
@@ -336,7 +337,7 @@ def test_images_that_no_stack_names_run_once_a_node_has_them(
             *("keda-operator", "keda-metrics-apiserver", "keda-admission-webhooks"),
             *("prometheus-guest-0", "alertmanager-guest-0"),
         }
-        until(lambda: wanted == ready_pods(api, "guests"), 120)
+        until(lambda: wanted == ready_pods(api, "guests"), 120, lambda: states(api, "guests"))
         query = "pods/prometheus-guest-0:9090/proxy/api/v1/query?query=up"
         until(lambda: values(api.get(f"/api/v1/namespaces/guests/{query}")) == ["1"], 60)
 
@@ -371,6 +372,18 @@ def kubectl(checkout: Checkout, *arguments: str) -> None:
 def ready_pods(api: Api, namespace: str) -> set[str]:
     pods = api.items(f"/api/v1/namespaces/{namespace}/pods")
     return {pod["metadata"]["name"] for pod in pods if is_ready(pod)}
+
+
+def states(api: Api, namespace: str) -> dict[str, Any]:
+    """What each Pod is and why: for whoever reads that one is not ready."""
+    pods = api.items(f"/api/v1/namespaces/{namespace}/pods")
+    return {
+        pod["metadata"]["name"]: (
+            [each for each in pod["status"].get("conditions", ()) if each["status"] != "True"],
+            [each["state"] for each in pod["status"].get("containerStatuses", ())],
+        )
+        for pod in pods
+    }
 
 
 def values(answer: dict[str, Any]) -> list[str]:
@@ -435,13 +448,6 @@ def _in_network(node: Node, program: str, address: str) -> list[str]:
 
 def _in_pod(node: Node, uid: str, program: str) -> str:
     """Run Python in a Pod's own network, with its files."""
-    find = f"grep -lE '{uid}|{uid.replace('-', '_')}' /proc/[0-9]*/cgroup"
-    folders = node.run(["bash", "-c", find]).split()
-    pids = [folder.split("/")[2] for folder in folders]
-    app = next(
-        pid
-        for pid in pids
-        if "service.app" in node.run(["cat", f"/proc/{pid}/cmdline"], check=False)
-    )
+    app, *_ = processes(node, uid, r"service\.app")
     flags = [f"--target={app}", "--mount", "--net", "--root", "--wd"]
     return node.run(["nsenter", *flags, "--", "python3", "-c", program])

@@ -202,6 +202,6 @@ def test_a_full_disk_is_named_before_anything_starts(
     usage = shutil.disk_usage(tmp_path)._replace(free=100 * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     full = Cluster("full", tmp_path / "full")
-    with pytest.raises(LocalError, match="needs 500 MiB of disk, but .* has 100 MiB free"):
+    with pytest.raises(LocalError, match="needs 2000 MiB of disk, but .* has 100 MiB free"):
         clusters.prepare(full)
     assert not any(full.running().values())

@@ -5,6 +5,7 @@ Each system is asked as its clients would ask it, in what is left of the cluster
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _SENTINEL = '. "$REDIS_CONFIG/lib.sh"; ask $here sentinel'
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 7687), 3)"
 _PRODUCE = """
 import os, sys
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 folder = "/etc/kafka-secrets"
 own = f"{folder}/{os.environ['NAME']}.pem"
@@ -39,12 +40,15 @@ access = {
 }
 if sys.argv[2] == "decide":
     admin = AdminClient(access)
-    for name, ask in (
-        ("made", lambda: admin.create_topics([NewTopic("survival", 1, 2)], operation_timeout=5)),
-        ("gone", lambda: admin.delete_topics(["survival"], operation_timeout=5)),
-    ):
-        for done in ask().values():
+    for done in admin.create_topics([NewTopic("survival", 1, 2)], operation_timeout=5).values():
+        try:
             done.result(8)
+        except KafkaException as error:
+            # Decided once nobody waited for the answer to the last question any more.
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    for done in admin.delete_topics(["survival"], operation_timeout=5).values():
+        done.result(8)
 else:
     errors = []
     producer = Producer({**access, "acks": "all", "delivery.timeout.ms": 8000})
@@ -181,8 +185,9 @@ def _in_time(question: Question, deadline: float) -> bool:
     while True:
         try:
             question()
-        except LocalError:
+        except LocalError as error:
             if time.monotonic() > deadline:
+                sys.stderr.write(f"{error}\n")  # for whoever reads that it should have been yes
                 return False
             time.sleep(1)
         else:

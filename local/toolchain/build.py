@@ -36,7 +36,7 @@ BUILD_SPACE_GIB = 20
 """Free disk that a cold build of all programs needs, as measured: their modules 6 GiB, the compile
 cache 12 GiB, they themselves 2 GiB. Some of them need their share of it."""
 LEAST_SPACE_GIB = 8
-"""Beneath which nothing is built: Kubernetes is most of what any of them is made of."""
+"""Beneath which nothing is built: one that needs Kubernetes' modules needs more than its share."""
 HEARTBEAT_SECONDS = 15.0
 
 _COMPILE_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")

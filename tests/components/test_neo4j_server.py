@@ -29,7 +29,6 @@ from local.images.definition import DIGESTS, FOLDER, definitions
 from local.process import free_port
 from stacks.systems.neo4j import Neo4jSettings
 from tests.components.test_neo4j import COMMUNITY, ENCRYPTED, ENCRYPTED_COMMUNITY, _args
-from tests.jvm import BRIEF
 
 pytestmark = pytest.mark.dataplane
 
@@ -309,8 +308,11 @@ def _judged(home: Path, folder: Path, told: dict[str, str]) -> str:
     (folder / "neo4j.conf").write_text("".join(f"{key}={value}\n" for key, value in told.items()))
     program = "org.neo4j.server.startup.Neo4jAdminCommand"
     done = subprocess.run(
-        ["java", "-Xmx256m", "-cp", f"{home / 'lib'}/*", program, "server", "validate-config"],
-        env={**os.environ, **BRIEF, "NEO4J_HOME": str(home), "NEO4J_CONF": str(folder)},
+        [
+            *("java", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-cp", f"{home / 'lib'}/*"),
+            *(program, "server", "validate-config"),
+        ],
+        env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(folder)},
         capture_output=True,
         text=True,
         check=False,

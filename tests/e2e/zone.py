@@ -26,8 +26,8 @@ Question = Callable[[], object]
 _SENTINEL = '. "$REDIS_CONFIG/lib.sh"; ask $here sentinel'
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 7687), 3)"
 _PRODUCE = """
-import os, sys
-from confluent_kafka import KafkaError, KafkaException, Producer
+import os, sys, time
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 folder = "/etc/kafka-secrets"
 own = f"{folder}/{os.environ['NAME']}.pem"
@@ -40,14 +40,11 @@ access = {
 }
 if sys.argv[2] == "decide":
     admin = AdminClient(access)
-    for done in admin.create_topics([NewTopic("survival", 1, 2)], operation_timeout=5).values():
-        try:
-            done.result(8)
-        except KafkaException as error:
-            # Decided once nobody waited for the answer to the last question any more.
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-    for done in admin.delete_topics(["survival"], operation_timeout=5).values():
+    # A topic of its own: one whose answer nobody waited for any more may be there.
+    topic = f"survival-{time.time_ns()}"
+    for done in admin.create_topics([NewTopic(topic, 1, 2)], operation_timeout=5).values():
+        done.result(8)
+    for done in admin.delete_topics([topic], operation_timeout=5).values():
         done.result(8)
 else:
     errors = []

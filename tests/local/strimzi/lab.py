@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.images import build
-from tests.jvm import BRIEF
 from tests.local.strimzi.declared import NAME, NAMESPACE, PASSWORD, USER, Object, Recorder
 
 START_SECONDS = 120.0
@@ -57,7 +56,7 @@ class Lab:
     def command(self, inside: Sequence[str], environment: Mapping[str, str]) -> list[str]:
         """The command line, on this machine, of a command in there."""
         flags = ("--mount", "--net", "--pid", f"--target={self._inner()}")
-        given = [f"{key}={value}" for key, value in {**BRIEF, **environment}.items()]
+        given = [f"{key}={value}" for key, value in environment.items()]
         enter = ["chroot", str(self.root), "env", "-i", "PATH=/usr/bin", *given]
         return ["nsenter", *flags, "--", *enter, *inside]
 

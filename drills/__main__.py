@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from components import parts
-from drills import report, run, stop, trials
+from drills import faults, report, run, stop, trials
 from drills.arguments import repetitions
 from drills.client import Place
 from drills.faults import FAULTS, Fault, Node
 from drills.kube import Kube
 from drills.report import Row, Run
-from drills.run import LOAD, Stage
+from drills.run import Load, Stage
 from drills.stores import Kafka, Postgres, Redis, Store
 from drills.trials import TRIALS, Scene, Trial
+from local import run as commands
 from local import world
 from local.errors import LocalError
 from local.nodes import real
-from local.run import build_folder, load, say
+from local.run import build_folder, say
 from local.toolchain import build
 from stacks.problems import SettingsError
 from stacks.settings import Settings
@@ -74,7 +75,7 @@ def _reached(stack: str) -> Iterator[tuple[Kube, LocalNodes, Settings]]:
     Raises:
         LocalError: if it has no real nodes.
     """
-    wanted = load(stack)
+    wanted = commands.load(stack)
     target = world.named(stack)
     nodes = LocalNodes(target.cluster.folder)
     if not nodes.names():
@@ -91,10 +92,12 @@ def drill(fault: Fault, stack: str, times: int) -> list[str]:
     """Run a drill of one store on a stack's local world; return every broken promise."""
     with _reached(stack) as (kube, nodes, wanted):
         store, place = _admitted(kube, fault.store, wanted)
-        stage = Stage(kube, nodes, store, place, say)
-        runs = run.drill(stage, fault, times, _recorder({fault.store: fault}, {fault.store: store}))
+        row = faults.row(fault, getattr(wanted.objectives, fault.store).rpo)
+        stage = Stage(kube, nodes, store, place, Load.of([row], run.DRILL_SECONDS), say)
+        recorder = _recorder({fault.store: row}, {fault.store: store}, stage.load)
+        runs = run.drill(stage, fault, times, recorder)
     say(f"{fault.name}: seconds without writes {report.spreads(runs)['seconds_without_writes']}")
-    return report.verdict(fault, runs)
+    return report.verdict(row, runs)
 
 
 def hold(trial: Trial, stack: str, times: int) -> list[str]:
@@ -104,10 +107,12 @@ def hold(trial: Trial, stack: str, times: int) -> list[str]:
         stores = {name: store for name, (store, _) in admitted.items()}
         places = {name: place for name, (_, place) in admitted.items()}
         namespace = parts.namespace(wanted.prefix, parts.DATA)
-        scene = Scene(kube, nodes, stores, places, namespace, say)
-        rto = {name: getattr(wanted.objectives, name).rto for name in trial.goals}
-        rows = trials.rows(trial, rto)
-        runs = trials.hold(scene, trial, times, _recorder(rows, stores))
+        objectives = {name: getattr(wanted.objectives, name) for name in trial.goals}
+        rto = {name: each.rto for name, each in objectives.items()}
+        rows = trials.rows(trial, rto, {name: each.rpo for name, each in objectives.items()})
+        load = Load.of(rows.values(), trials.TRIAL_SECONDS)
+        scene = Scene(kube, nodes, stores, places, namespace, load, say)
+        runs = trials.hold(scene, trial, times, _recorder(rows, stores, load))
     return [
         f"{name}: {problem}"
         for name, done in runs.items()
@@ -115,12 +120,13 @@ def hold(trial: Trial, stack: str, times: int) -> list[str]:
     ]
 
 
-def _recorder(rows: Mapping[str, Row], stores: Mapping[str, Store]) -> run.Recorder:
+def _recorder(rows: Mapping[str, Row], stores: Mapping[str, Store], given: Load) -> run.Recorder:
     """What writes the report of a store after each repetition."""
-    declared = {name: {"store": stores[name].settings(), "load": list(LOAD)} for name in rows}
+    load = {"warm_up": given.warm_up, "options": list(given.options)}
+    declared = {name: {"store": stores[name].settings(), "load": load} for name in rows}
 
-    def record(store: str, runs: Sequence[Run]) -> None:
-        report.write(build_folder() / "drills", rows[store], runs, declared[store])
+    def record(store: str, runs: Sequence[Run], broken_off: str | None) -> None:
+        report.write(build_folder() / "drills", rows[store], runs, declared[store], broken_off)
 
     return record
 
@@ -135,10 +141,15 @@ def _admitted(kube: Kube, name: str, wanted: Settings) -> tuple[Store, Place]:
 
 
 def place_of(kube: Kube, store: str, wanted: Settings) -> Place:
-    """Load from where a service that uses the store runs, with its image."""
-    service, entry = next(
-        (name, entry) for name, entry in wanted.services.items() if store in entry.uses
-    )
+    """Load from where a service that uses the store runs, with its image.
+
+    Raises:
+        LocalError: if none uses it.
+    """
+    users = [name for name, entry in wanted.services.items() if store in entry.uses]
+    if not users:
+        raise LocalError(f"no service of this stack uses {store}: there is nothing to drill")
+    service, entry = users[0], wanted.services[users[0]]
     namespace = parts.namespace(wanted.prefix, entry.tier)
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{service}"
     containers: list[dict[str, Any]] = kube.api.get(path)["spec"]["template"]["spec"]["containers"]

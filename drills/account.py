@@ -5,6 +5,9 @@ Definitions, all times in seconds of one clock:
 acknowledged    writes whose outcome was `ok`
 unknown         writes that were on their way when the connection broke; they may be stored or not
 lost            acknowledged, and not stored afterwards: the number that must be 0
+lost seconds    from the first acknowledgement of a lost write to the last: a store that promises an
+                RPO may not exceed it. Where all is lost, that is how long the load ran before the
+                fault, so there it begins longer before than the RPO
 extra           unknown, and stored: allowed, the client was told nothing
 contradicted    stored, although the client was told of a failure or never tried: the client or the
                 store lied, and no other number of the run may be trusted
@@ -64,6 +67,7 @@ class Durability:
     acknowledged: int
     unknown: int
     lost: tuple[Key, ...]
+    lost_seconds: float
     extra: int
     contradicted: tuple[Key, ...]
     duplicates: int
@@ -139,10 +143,13 @@ def _durability(writes: Sequence[Attempt], stored: Iterable[Key]) -> Durability:
     acknowledged = {write.key for write in writes if write.outcome == OK}
     unknown = {write.key for write in writes if write.outcome == UNKNOWN}
     copies = Counter(stored)
+    lost = acknowledged - copies.keys()
+    told = [write.end for write in writes if write.key in lost]
     return Durability(
         acknowledged=len(acknowledged),
         unknown=len(unknown),
-        lost=tuple(sorted(acknowledged - copies.keys())),
+        lost=tuple(sorted(lost)),
+        lost_seconds=max(told) - min(told) if told else 0.0,
         extra=len(unknown & copies.keys()),
         contradicted=tuple(sorted(copies.keys() - acknowledged - unknown)),
         duplicates=copies.total() - len(copies),

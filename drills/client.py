@@ -18,7 +18,9 @@ _CONTAINER = "client"
 _FILES = Path(__file__).parent / "load"
 _CODE, _OUT = "/code", "/out"
 _USER = 65_532
-_START_SECONDS, _STOP_SECONDS, _READ_SECONDS, _STORED_SECONDS = 90.0, 30.0, 120.0, 60.0
+_START_SECONDS, _READ_SECONDS, _STORED_SECONDS = 90.0, 120.0, 60.0
+_STOP_SECONDS = 150.0
+"""More than the 120 s after which a producer of Kafka gives a record up."""
 _POLL_SECONDS = 0.5
 _LIVES_SECONDS = 7200
 """How long the container stays after its load, so that its results can be read."""
@@ -44,13 +46,17 @@ class Client:
     module: str
 
     def stop(self) -> None:
-        """End the load, and wait until its last attempt is written down."""
+        """End the load, and wait until its last attempt is written down.
+
+        Raises:
+            LocalError: if it had ended by itself: nobody knows what the store did since then.
+        """
+        if self._exit():
+            raise LocalError("the load client ended before it was told to")
         self._run("touch", f"{_OUT}/stop")
         deadline = time.monotonic() + _STOP_SECONDS
-        while not self._run("sh", "-c", f"cat {_OUT}/exit 2>/dev/null || true"):
-            if time.monotonic() > deadline:
-                raise LocalError(f"the load client did not stop within {_STOP_SECONDS:.0f} s")
-            time.sleep(_POLL_SECONDS)
+        while not self._exit():
+            _wait(deadline, f"the load client did not stop within {_STOP_SECONDS:.0f} s")
 
     def attempts(self) -> list[Attempt]:
         """All it did."""
@@ -75,6 +81,10 @@ class Client:
             f"/api/v1/namespaces/{self.pod.namespace}/pods/{self.pod.name}?gracePeriodSeconds=0"
         )
 
+    def _exit(self) -> str:
+        """The exit code of its load, empty as long as it goes on."""
+        return self._run("sh", "-c", f"cat {_OUT}/exit 2>/dev/null || true")
+
     def _run(self, *command: str) -> str:
         return self.kube.execute(self.pod, _CONTAINER, command, _READ_SECONDS)
 
@@ -94,11 +104,20 @@ def start(kube: Kube, place: Place, node: str, store: Store, options: Sequence[s
     deadline = time.monotonic() + _START_SECONDS
     while not kube.api.create(pods, manifest(place, node, store, options)):
         _wait(deadline, "the load client of an earlier run is not gone")
-    while True:
+    try:
         client = Client(kube, kube.pod(place.namespace, name), store.client)
+        _await_success(client, deadline)
+    except BaseException:  # Ctrl-C too: nobody else would end it
+        kube.api.delete(f"{pods}/{name}?gracePeriodSeconds=0")
+        raise
+    return client
+
+
+def _await_success(client: Client, deadline: float) -> None:
+    while True:
         try:
             if any(attempt.outcome == "ok" for attempt in client.attempts()):
-                return client
+                return
         except LocalError as error:
             _wait(deadline, f"the load client does not start: {error}")
         else:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from drills.report import Row
+
 
 class Node(Protocol):
     """One machine of the cluster."""
@@ -98,7 +100,7 @@ class Fault:
     lasts: float | None = None
     """Seconds after which it is mended, whatever the store did by then; None: it moves on first."""
     may_lose: bool = False
-    """Whether acknowledged writes may be missing afterwards: the store never promised more."""
+    """Whether acknowledged writes may be missing afterwards: the store promises only an RPO."""
     inside: bool = False
     """Whether the client is on the leader's node, and so on its side of a cut: the place from
     which a leader that does not know that it is one no more would still be believed."""
@@ -110,6 +112,17 @@ class Fault:
     weakened: bool = False
     """Whether the store runs with settings that are known to be dangerous. What is expected then
     is that the drill can tell."""
+
+
+def row(fault: Fault, rpo: float) -> Row:
+    """The report of a fault.
+
+    Args:
+        fault: what is done.
+        rpo: of its store, in seconds.
+    """
+    may_lose = None if fault.weakened else rpo if fault.may_lose else 0.0
+    return Row(fault.name, fault.store, fault.text, fault.goal, may_lose)
 
 
 _LIST_PROCESSES = r"""
@@ -374,7 +387,6 @@ def _weakened(fault: Fault, suffix: str, text: str) -> Fault:
         name=f"{fault.name}-{suffix}",
         text=f"{fault.text}, {text}",
         goal=None,
-        may_lose=True,
         weakened=True,
     )
 

@@ -13,34 +13,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from drills.account import Account
 from drills.plot import svg
 
 
-class Row(Protocol):
+@dataclass(frozen=True)
+class Row:
     """What is reported: a fault, or what a trial means to one store."""
 
-    @property
-    def name(self) -> str:
-        """Of the report."""
-
-    @property
-    def store(self) -> str:
-        """Which was loaded."""
-
-    @property
-    def text(self) -> str:
-        """What was done."""
-
-    @property
-    def goal(self) -> float | None:
-        """Seconds without writes, at most."""
-
-    @property
-    def may_lose(self) -> bool:
-        """Whether acknowledged writes may be missing."""
+    name: str
+    """Of the report."""
+    store: str
+    """Which was loaded."""
+    text: str
+    """What was done."""
+    goal: float | None
+    """Seconds without writes, at most; None: not what the drill is about."""
+    may_lose: float | None
+    """Seconds of acknowledged writes that may be missing: 0 for none, the store's RPO where that is
+    what it promises, None where it runs with settings that promise nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +87,20 @@ while it was watched. How each figure is defined: the first lines of `drills/acc
 
 
 def write(
-    folder: Path, fault: Row, runs: Sequence[Run], settings: Mapping[str, Any]
+    folder: Path,
+    row: Row,
+    runs: Sequence[Run],
+    settings: Mapping[str, Any],
+    broken_off: str | None = None,
 ) -> dict[str, Any]:
     """Write the results of one drill and bring the summary up to date.
 
     Args:
         folder: `build/drills`.
-        fault: what was done.
+        row: what was done.
         runs: every repetition, none left out.
         settings: all that the figures depend on: of the store, the operator, the nodes, the load.
+        broken_off: why the repetition after them has no account; None if all have.
 
     Returns:
         What was written as JSON.
@@ -110,23 +108,23 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     accounts = [run.account for run in runs]
     result = {
-        "name": fault.name,
-        "system": fault.store,
-        "fault": fault.text,
+        "name": row.name,
+        "system": row.store,
+        "fault": row.text,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "repetitions": len(runs),
-        "promised_loss": None if fault.may_lose else 0,
+        "promised_loss": row.may_lose,
         **_totals(accounts),
         **{name: [figure(run) for run in runs] for name, figure in _FIGURES.items()},
         "spread": {name: spread and asdict(spread) for name, spread in spreads(runs).items()},
-        "goal_seconds": fault.goal,
-        "verdict": verdict(fault, runs),
+        "goal_seconds": row.goal,
+        "verdict": [*verdict(row, runs), *([broken_off] if broken_off else [])],
         "settings": dict(settings),
         "machine": machine(),
         "runs": [asdict(run) for run in runs],
     }
-    (folder / f"{fault.name}.json").write_text(json.dumps(result, indent=1))
-    (folder / f"{fault.name}.svg").write_text(svg(f"{fault.name}: {fault.text}", accounts))
+    (folder / f"{row.name}.json").write_text(json.dumps(result, indent=1))
+    (folder / f"{row.name}.svg").write_text(svg(f"{row.name}: {row.text}", accounts))
     (folder / "summary.md").write_text(summary(folder))
     return result
 
@@ -136,13 +134,18 @@ def spreads(runs: Sequence[Run]) -> dict[str, Spread | None]:
     return {name: Spread.of([figure(run) for run in runs]) for name, figure in _FIGURES.items()}
 
 
-def verdict(fault: Row, runs: Sequence[Run]) -> list[str]:
+def verdict(row: Row, runs: Sequence[Run]) -> list[str]:
     """Every broken promise; empty if the drill passed."""
     problems = []
     for number, run in enumerate(runs, start=1):
         durability, outage = run.account.durability, run.account.writes.outage
-        if durability.lost and not fault.may_lose:
+        if durability.lost and row.may_lose == 0:
             problems.append(f"run {number} lost {len(durability.lost)} acknowledged writes")
+        elif row.may_lose is not None and durability.lost_seconds > row.may_lose:
+            problems.append(
+                f"run {number} lost {len(durability.lost)} acknowledged writes of "
+                f"{durability.lost_seconds:.1f} s, where {row.may_lose:g} s may be missing"
+            )
         if durability.contradicted or durability.duplicates:
             problems.append(
                 f"run {number} cannot be trusted: {len(durability.contradicted)} writes are "
@@ -150,7 +153,7 @@ def verdict(fault: Row, runs: Sequence[Run]) -> list[str]:
             )
         if outage is None:
             problems.append(f"run {number} took no writes until its end")
-        elif fault.goal is not None and outage > fault.goal:
+        elif row.goal is not None and outage > row.goal:
             problems.append(f"run {number} took no writes for {outage:.1f} s")
         if not run.account.reads.succeeded:
             problems.append(f"run {number} cannot be trusted: its client never read anything")

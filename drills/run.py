@@ -6,7 +6,7 @@ whole -> client loads -> warm-up -> FAULT -> another leads -> mend -> whole -> s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from drills.account import account
 from drills.client import Place
 from drills.faults import Fault, Nodes, Pod, Site
 from drills.kube import Kube
-from drills.report import Run
+from drills.report import Row, Run
 from drills.stores import Store
 from local.errors import LocalError
 
@@ -29,15 +29,38 @@ STEADY_WHOLE_SECONDS = 10.0
 """It counts as whole again from the first moment after which it stayed so for this long."""
 _POLL_SECONDS = 1.0
 """Asking a store starts programs beside it: asked more often, they would be what is measured."""
-_MOST_LOAD_SECONDS = WARM_UP_SECONDS + FAILOVER_SECONDS + AFTER_FAILOVER_SECONDS + WHOLE_SECONDS
+DRILL_SECONDS = FAILOVER_SECONDS + AFTER_FAILOVER_SECONDS + WHOLE_SECONDS + 60.0
+"""From the fault until the load is told to stop, at most; its last part: for cause and mending."""
 _RATE = 60.0
 """Attempts a second, enough to see a gap of 0.1 s, and little beside what two cores carry."""
-LOAD = ("--rate", f"{_RATE:.0f}", "--seconds", f"{_MOST_LOAD_SECONDS:.0f}")
+_BEYOND_RPO = 1.5
 
 
-Recorder = Callable[[str, Sequence[Run]], None]
+Recorder = Callable[[str, Sequence[Run], str | None], None]
 """Told of a store and of all its repetitions so far, after each: what was measured outlives
-whatever ends a drill early."""
+whatever ends a drill early. Last comes why a repetition has no account, which ends the drill."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a client does in each repetition."""
+
+    warm_up: float
+    """Seconds before the fault."""
+    options: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], longest: float) -> Load:
+        """The load of a drill, or of each store in a trial.
+
+        Args:
+            rows: what is reported. Where a store may lose what its RPO allows, the load begins
+                longer before the fault: else the loss of everything would look like one within it.
+            longest: seconds from the fault until the load is told to stop, at most.
+        """
+        rpo = max((row.may_lose or 0.0 for row in rows), default=0.0)
+        warm_up = max(WARM_UP_SECONDS, _BEYOND_RPO * rpo)
+        return cls(warm_up, ("--rate", f"{_RATE:.0f}", "--seconds", f"{warm_up + longest:.0f}"))
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,7 @@ class Stage:
     nodes: Nodes
     store: Store
     place: Place
+    load: Load
     say: Callable[[str], None]
 
 
@@ -61,9 +85,11 @@ def drill(stage: Stage, fault: Fault, times: int, record: Recorder) -> list[Run]
         record: told after each.
 
     Raises:
-        LocalError: if the store is not whole within `WHOLE_SECONDS` before a repetition.
+        LocalError: if the store is not whole within `WHOLE_SECONDS` before a repetition, or what
+            one did cannot be told.
+        LookupError: if the fault finds nothing to strike.
     """
-    runs = []
+    runs: list[Run] = []
     with stage.store.weakened() if fault.weakened else nullcontext():
         for number in range(1, times + 1):
             if fault.with_operator:
@@ -72,12 +98,21 @@ def drill(stage: Stage, fault: Fault, times: int, record: Recorder) -> list[Run]
                 raise LocalError(f"{fault.name} {number}: the store is not whole, nothing was done")
             if fault.crashes:
                 _lead_from_fresh_pod(stage)
-            run = _repetition(stage, fault)
+            try:
+                run = _repetition(stage, fault)
+            except (LocalError, LookupError) as error:
+                record(fault.store, runs, no_account(number, error))
+                raise
             runs.append(run)
-            record(fault.store, runs)
+            record(fault.store, runs, None)
             lost, outage = len(run.account.durability.lost), run.account.writes.outage
             stage.say(f"{fault.name} {number} of {times}: {lost} lost, without writes {outage} s")
     return runs
+
+
+def no_account(number: int, error: Exception) -> str:
+    """Words for a repetition of which nothing can be told."""
+    return f"run {number} has no account: {error}"
 
 
 def _lead_from_fresh_pod(stage: Stage) -> None:
@@ -92,9 +127,9 @@ def _repetition(stage: Stage, fault: Fault) -> Run:
     leader = stage.store.leader()
     site = Site(stage.nodes, leader, stage.kube.remove_by_force)
     node = leader.node if fault.inside else node_elsewhere(stage.nodes, leader)
-    load = client.start(stage.kube, stage.place, node, stage.store, LOAD)
+    load = client.start(stage.kube, stage.place, node, stage.store, stage.load.options)
     try:
-        time.sleep(WARM_UP_SECONDS)
+        time.sleep(stage.load.warm_up)
         moment = time.time()
         with mended(fault, site):
             fault.cause(site)

@@ -180,11 +180,14 @@ class Redis:
 
     def is_whole(self) -> bool:
         """Whether all servers and Sentinels are ready, and the master feeds all others."""
-        sizes = {name: self._size(name) for name in (self.name, f"{self.name}-sentinel")}
-        if any(len(self._pods(name)) < size for name, size in sizes.items()):
+        servers, sentinels = (
+            self.kube.api.get(self._set(name)) for name in (self.name, f"{self.name}-sentinel")
+        )
+        if not (is_rolled_out(servers) and is_rolled_out(sentinels)):
             return False
         replication = self._ask(self.leader(), "ask $here info replication")
-        return replication.count("state=online") == sizes[self.name] - 1
+        online: int = servers["spec"]["replicas"] - 1
+        return replication.count("state=online") == online
 
     def restart(self) -> None:
         """Restart servers and Sentinels, one by one in each set."""
@@ -218,9 +221,6 @@ class Redis:
 
     def _set(self, name: str) -> str:
         return f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets/{name}"
-
-    def _size(self, name: str) -> int:
-        return int(self.kube.api.get(self._set(name))["spec"]["replicas"])
 
     def _pods(self, name: str) -> list[Pod]:
         return self.kube.ready_pods(self.namespace, f"app.kubernetes.io/name={name}")
@@ -275,8 +275,7 @@ class Kafka:
 
     def is_whole(self) -> bool:
         """Whether all servers are ready, and every copy of every partition is in sync."""
-        sets = self._sets()
-        if any(each["status"].get("readyReplicas") != each["spec"]["replicas"] for each in sets):
+        if not all(map(is_rolled_out, self._sets())):
             return False
         found = [partition for topic in self._partitions().values() for partition in topic]
         return all(len(in_sync) == len(copies) for _, copies, in_sync in found)
@@ -391,6 +390,16 @@ print(json.dumps({
 
 def _text(clear: str) -> str:
     return base64.b64encode(clear.encode()).decode()
+
+
+def is_rolled_out(servers: dict[str, Any]) -> bool:
+    """Whether a StatefulSet's Pods are all ready, and as it declares them now.
+
+    Between two restarts of a rolling one all are ready too, and some are still as before.
+    """
+    status, wanted = servers["status"], servers["spec"]["replicas"]
+    seen = status.get("observedGeneration") == servers["metadata"]["generation"]
+    return bool(seen and status.get("readyReplicas") == status.get("updatedReplicas") == wanted)
 
 
 def all_ready(cluster: dict[str, Any]) -> bool:

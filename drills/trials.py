@@ -22,14 +22,8 @@ from drills.account import account
 from drills.client import Client, Place
 from drills.faults import Node, Nodes
 from drills.kube import Kube, is_ready
-from drills.report import Run
-from drills.run import (
-    AFTER_FAILOVER_SECONDS,
-    FAILOVER_SECONDS,
-    LOAD,
-    WARM_UP_SECONDS,
-    Recorder,
-)
+from drills.report import Row, Run
+from drills.run import AFTER_FAILOVER_SECONDS, FAILOVER_SECONDS, Load, Recorder
 from drills.stores import Store
 from local.api import RefusedError
 from local.errors import LocalError
@@ -37,6 +31,8 @@ from local.errors import LocalError
 STUCK_SECONDS = 60.0
 """Without an eviction: a primary is switched over before it may go, which took up to 38 s while
 everything restarted."""
+TRIAL_SECONDS = 2400.0
+"""The longest that a load outlasts, four times what a drain of three nodes took."""
 _POLL_SECONDS = 1.0
 
 
@@ -51,6 +47,8 @@ class Scene:
     """Of each store: where its client runs."""
     namespace: str
     """Of the data systems."""
+    load: Load
+    """Of each store's client."""
     say: Callable[[str], None]
 
     def zone(self, number: int) -> str:
@@ -75,26 +73,16 @@ class Trial:
     strike: Callable[[Scene, str], None]
     """Do it, and undo it; the zone is whose turn it is."""
     may_lose: frozenset[str] = frozenset()
-    """Stores that promise no more than few losses."""
+    """Stores that promise no more than their RPO."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """What is reported of one store in a trial."""
-
-    name: str
-    store: str
-    text: str
-    goal: float
-    may_lose: bool
-
-
-def rows(trial: Trial, rto: Mapping[str, float]) -> dict[str, Row]:
+def rows(trial: Trial, rto: Mapping[str, float], rpo: Mapping[str, float]) -> dict[str, Row]:
     """The reports of a trial, by store.
 
     Args:
         trial: what is done.
         rto: of each store, in seconds.
+        rpo: likewise.
     """
     return {
         store: Row(
@@ -102,7 +90,7 @@ def rows(trial: Trial, rto: Mapping[str, float]) -> dict[str, Row]:
             store=store,
             text=trial.text,
             goal=rto[store] if goal is None else goal,
-            may_lose=store in trial.may_lose,
+            may_lose=rpo[store] if store in trial.may_lose else 0.0,
         )
         for store, goal in trial.goals.items()
     }
@@ -298,16 +286,23 @@ def hold(scene: Scene, trial: Trial, times: int, record: Recorder) -> dict[str, 
         record: told after each.
 
     Raises:
-        LocalError: if a store is not whole within `WHOLE_SECONDS` before a repetition.
+        LocalError: if a store is not whole within `WHOLE_SECONDS` before a repetition, or what one
+            did cannot be told.
     """
     runs: dict[str, list[Run]] = {store: [] for store in scene.stores}
     for number in range(times):
         for store, since in run.whole_each(scene.stores, run.WHOLE_SECONDS).items():
             if since is None:
                 raise LocalError(f"{trial.name} {number + 1}: {store} is not whole: nothing done")
-        for store, done in _repetition(scene, trial, scene.zone(number)).items():
+        try:
+            repetition = _repetition(scene, trial, scene.zone(number))
+        except LocalError as error:
+            for store, before in runs.items():
+                record(store, before, run.no_account(number + 1, error))
+            raise
+        for store, done in repetition.items():
             runs[store].append(done)
-            record(store, runs[store])
+            record(store, runs[store], None)
             lost, outage = len(done.account.durability.lost), done.account.writes.outage
             scene.say(
                 f"{trial.name}-{store} {number + 1} of {times}: {lost} lost, "
@@ -322,7 +317,7 @@ def _repetition(scene: Scene, trial: Trial, zone: str) -> dict[str, Run]:
     )
     census = Census(scene.kube, scene.namespace)
     with _loads(scene, elsewhere) as loads, census.watching():
-        time.sleep(WARM_UP_SECONDS)
+        time.sleep(scene.load.warm_up)
         moment = time.time()
         trial.strike(scene, zone)
         whole = run.whole_each(scene.stores, run.WHOLE_SECONDS)
@@ -341,7 +336,7 @@ def _loads(scene: Scene, node: str) -> Iterator[dict[str, Client]]:
     with ExitStack() as removing:
         loads = {}
         for name, store in scene.stores.items():
-            load = client.start(scene.kube, scene.places[name], node, store, LOAD)
+            load = client.start(scene.kube, scene.places[name], node, store, scene.load.options)
             removing.callback(load.remove)
             loads[name] = load
         yield loads

@@ -37,6 +37,14 @@ def test_the_store_is_listed_by_worker_and_sequence() -> None:
     assert parse_stored("3 17\n0 2\n") == [(3, 17), (0, 2)]
 
 
+@pytest.mark.parametrize(("kept", "seconds"), [((1, 4), 2), ((1, 2, 4), 0), ((1, 2, 3, 4), 0)])
+def test_lost_writes_span_the_time_between_their_acknowledgements(
+    kept: tuple[int, ...], seconds: float
+) -> None:
+    every = (attempt(99, 1), attempt(101, 2), attempt(103, 3), attempt(104, 4))
+    assert of(*every, stored=kept).durability.lost_seconds == seconds
+
+
 def test_an_acknowledged_write_that_is_not_stored_is_lost() -> None:
     done = of(attempt(99, 1), attempt(101, 2), stored=(2,)).durability
     assert (done.acknowledged, done.lost) == (2, ((0, 1),))

@@ -9,7 +9,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from drills import faults
-from drills.faults import FAULTS, Fault, Node, Pod, Site, kill_process, matching
+from drills.faults import FAULTS, Fault, Node, Pod, Site, kill_process, matching, row
 
 UID = "0f0e7c3e-1111-4222-8333-944445555666"
 LISTED = (
@@ -125,11 +125,18 @@ def test_what_a_fault_does_to_a_node_is_undone(fault: Fault) -> None:
     assert all(undone[what] in steps[place:] for place, what in enumerate(steps) if what in undone)
 
 
-def test_weakened_drills_are_the_same_faults_and_may_lose() -> None:
+def test_weakened_drills_are_the_same_faults_and_promise_nothing() -> None:
     for weak in (fault for fault in FAULTS if fault.weakened):
         strong = named(weak.name.rpartition("-")[0])
         assert (weak.cause, weak.mend, weak.inside) == (strong.cause, strong.mend, strong.inside)
-        assert weak.may_lose
+        assert row(weak, 10).may_lose is None
+
+
+@pytest.mark.parametrize(
+    ("name", "may_lose"), [("postgres-cut", 0), ("kafka-cut", 0), ("redis-cut", 10)]
+)
+def test_only_what_the_store_promises_may_be_lost(name: str, may_lose: float) -> None:
+    assert row(named(name), 10).may_lose == may_lose
 
 
 def test_names_are_unique() -> None:

@@ -11,12 +11,9 @@ import pytest
 
 from drills import report
 from drills.account import Account, Attempt, account
-from drills.faults import FAULTS
-from drills.report import Run, Spread
+from drills.report import Row, Run, Spread
 
-FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
-
-FAULT = replace(FAULTS_BY_NAME["postgres-node"], goal=30)
+FAULT = Row("postgres-node", "postgres", "a node killed", 30, 0)
 
 
 def bill(outage: float, stored: int | None = None) -> Account:
@@ -51,8 +48,20 @@ def test_a_lost_write_is_a_broken_promise() -> None:
     ]
 
 
-def test_a_lost_write_is_none_where_the_store_never_promised_more() -> None:
-    assert report.verdict(replace(FAULT, may_lose=True), [run(stored=3)]) == []
+def test_writes_may_be_missing_where_the_store_promises_an_rpo() -> None:
+    kept = bill(0).durability.acknowledged - 30  # writes are 0.1 s apart: those of 2.9 s are lost
+    assert report.verdict(replace(FAULT, may_lose=10), [run(0, stored=kept)]) == []
+
+
+def test_writes_of_more_seconds_than_the_rpo_may_not_be_missing() -> None:
+    kept = bill(0).durability.acknowledged - 30
+    assert report.verdict(replace(FAULT, may_lose=2), [run(0, stored=kept)]) == [
+        "run 1 lost 30 acknowledged writes of 2.9 s, where 2 s may be missing"
+    ]
+
+
+def test_settings_that_promise_nothing_break_no_promise() -> None:
+    assert report.verdict(replace(FAULT, may_lose=None), [run(stored=3)]) == []
 
 
 def test_one_slow_run_among_many_is_a_broken_promise() -> None:
@@ -102,13 +111,25 @@ def test_the_results_hold_every_run_and_the_settings(tmp_path: Path) -> None:
     assert written["machine"]["cpus"] >= 1
 
 
-@pytest.mark.parametrize(("may_lose", "promised"), [(False, 0), (True, None)])
+@pytest.mark.parametrize("may_lose", [0, 10, None])
 def test_the_results_tell_what_was_promised_and_what_was_lost(
-    tmp_path: Path, may_lose: bool, promised: int | None
+    tmp_path: Path, may_lose: float | None
 ) -> None:
     written = report.write(tmp_path, replace(FAULT, may_lose=may_lose), [run(stored=3)], {})
-    assert written["promised_loss"] == promised
+    assert written["promised_loss"] == may_lose
     assert written["acknowledged_lost"] == written["acknowledged"] - 3 > 0
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_repetition_without_an_account_is_told_beside_those_before(
+    tmp_path: Path, before: int
+) -> None:
+    report.write(tmp_path, FAULT, [run()] * before, {}, "run 2 has no account: nobody leads")
+    written = json.loads((tmp_path / "postgres-node.json").read_text())
+    assert written["repetitions"] == before
+    assert written["verdict"] == ["run 2 has no account: nobody leads"]
+    assert "nobody leads" in (tmp_path / "summary.md").read_text()
+    ElementTree.parse(tmp_path / "postgres-node.svg")  # noqa: S314 (our own)
 
 
 def test_the_plot_is_well_formed_and_shades_the_outage_of_each_run(tmp_path: Path) -> None:
@@ -124,7 +145,7 @@ def test_the_plot_is_well_formed_and_shades_the_outage_of_each_run(tmp_path: Pat
 
 def test_the_summary_has_a_row_for_every_drill_ever_run(tmp_path: Path) -> None:
     report.write(tmp_path, FAULT, [run()], {})
-    report.write(tmp_path, FAULTS_BY_NAME["redis-process"], [run()], {})
+    report.write(tmp_path, replace(FAULT, name="redis-process"), [run()], {})
     rows = (tmp_path / "summary.md").read_text().splitlines()
     assert [row.split("]")[0] for row in rows if row.startswith("| [")] == [
         "| [postgres-node",

@@ -14,7 +14,8 @@ from drills import client, run
 from drills.account import Attempt
 from drills.client import Place
 from drills.faults import Fault, Node, Pod, Site
-from drills.run import Stage
+from drills.report import Row
+from drills.run import Load, Stage
 from drills.stores import Store
 from local.errors import LocalError
 
@@ -24,7 +25,6 @@ STEADY = 0.1
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {
-        "WARM_UP_SECONDS": 0,
         "FAILOVER_SECONDS": 1,
         "AFTER_FAILOVER_SECONDS": 0,
         "WHOLE_SECONDS": 2,
@@ -53,7 +53,7 @@ class Scene:
         monkeypatch.setattr(client, "start", self._start)
         self.kube = Mock()
         self.stage = Stage(
-            self.kube, self.nodes, self.store, Place("core", "x", "i"), lambda _: None
+            self.kube, self.nodes, self.store, Place("core", "x", "i"), Load(0, ()), lambda _: None
         )
 
     def _node(self, name: str) -> Mock:
@@ -74,6 +74,10 @@ class Scene:
     def _start(self, *arguments: object) -> Mock:
         self.started_on = str(arguments[2])
         self.events.append("load")
+        return self.start_load()
+
+    def start_load(self) -> Mock:
+        """A client whose one write is stored."""
         load = Mock()
         now = time.time()
         load.attempts.return_value = [Attempt(now, now, "w", 0, 0, "ok", "-")]
@@ -140,8 +144,27 @@ def test_each_repetition_is_told_as_soon_as_it_is_done(scene: Scene) -> None:
     told: list[int] = []
     scene.store.leader.side_effect = lambda: Pod("data", "p-1", "uid", "a-1")
     harmless = Fault("test", "postgres", "nothing", None, lambda _: None)
-    run.drill(scene.stage, harmless, 3, lambda _, runs: told.append(len(runs)))
+    run.drill(scene.stage, harmless, 3, lambda _, runs, __: told.append(len(runs)))
     assert told == [1, 2, 3]
+
+
+def test_a_repetition_without_an_account_is_told_with_the_reason(scene: Scene) -> None:
+    told: list[tuple[int, str | None]] = []
+    good, unread = scene.start_load(), scene.start_load()
+    unread.stored.side_effect = LocalError("nobody leads")
+    loads = iter([good, unread])
+    scene.start_load = lambda: next(loads)  # type: ignore[method-assign]
+    scene.store.leader.side_effect = lambda: Pod("data", "p-1", "uid", "a-1")
+    harmless = Fault("test", "postgres", "nothing", None, lambda _: None)
+    with pytest.raises(LocalError, match="nobody leads"):
+        run.drill(scene.stage, harmless, 3, lambda _, runs, why: told.append((len(runs), why)))
+    assert told == [(1, None), (1, "run 2 has no account: nobody leads")]
+
+
+def test_the_load_begins_longer_before_the_fault_than_what_may_be_lost() -> None:
+    rows = [Row("zone-x", "x", "", None, each) for each in (0, 60, None)]
+    assert Load.of(rows, 100) == Load(90, ("--rate", "60", "--seconds", "190"))
+    assert Load.of(rows[:1], 100).warm_up == run.WARM_UP_SECONDS
 
 
 def test_the_client_is_in_another_zone(scene: Scene) -> None:

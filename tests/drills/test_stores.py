@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from unittest.mock import Mock
 
@@ -10,7 +11,7 @@ import pytest
 from drills.client import Place, manifest
 from drills.faults import Pod
 from drills.kube import Kube, is_ready
-from drills.stores import Postgres, Redis, all_ready
+from drills.stores import Kafka, Postgres, Redis, all_ready, is_rolled_out
 from local.errors import LocalError
 
 CLUSTER: dict[str, Any] = {
@@ -26,6 +27,12 @@ SERVICES = [
     {"metadata": {"name": name}, "spec": {"clusterIP": address}}
     for name, address in (("redis", "None"), ("redis-0", "10.96.0.70"), ("redis-1", "10.96.0.71"))
 ]
+
+
+def servers(**status: int) -> dict[str, Any]:
+    """A StatefulSet of three, rolled out but for what its status is given."""
+    now = {"observedGeneration": 5, "readyReplicas": 3, "updatedReplicas": 3, **status}
+    return {"metadata": {"generation": 5}, "spec": {"replicas": 3}, "status": now}
 
 
 def kube(answer: str = "", objects: dict[str, Any] | None = None) -> Mock:
@@ -88,7 +95,7 @@ def test_redis_without_a_sentinel_has_no_leader_that_is_known() -> None:
 
 @pytest.mark.parametrize(("replicas", "whole"), [(2, True), (1, False)])
 def test_redis_is_whole_once_every_replica_is_in_step(replicas: int, whole: bool) -> None:
-    fake = kube(objects={"spec": {"replicas": 3}})
+    fake = kube(objects=servers())
     answers = {
         "sentinel": "10.96.0.70\n6379\n",
         "replication": "".join(f"slave{n}:ip=x,state=online,lag=0\n" for n in range(replicas)),
@@ -100,8 +107,33 @@ def test_redis_is_whole_once_every_replica_is_in_step(replicas: int, whole: bool
 
 
 def test_redis_that_misses_a_sentinel_is_not_whole() -> None:
-    fake = kube(objects={"spec": {"replicas": 4}})
+    missing = {"redis": servers(), "redis-sentinel": servers(readyReplicas=2)}
+    fake = kube()
+    fake.api.get.side_effect = lambda path: missing[path.rpartition("/")[2]]
     assert not Redis(fake, "data", "redis").is_whole()
+
+
+def test_kafka_amid_a_rolling_restart_is_not_whole_though_all_are_ready() -> None:
+    fake = kube(json.dumps({"t": [(0, [0, 1, 2], [0, 1, 2])]}))
+    amid = [servers(), servers(updatedReplicas=1)]
+    for sets, whole in ((amid[:1], True), (amid, False)):
+        fake.api.items.return_value = sets
+        assert Kafka(fake, "data", "kafka").is_whole() is whole
+
+
+@pytest.mark.parametrize(
+    ("status", "done"),
+    [
+        ({}, True),
+        ({"readyReplicas": 2}, False),
+        ({"updatedReplicas": 2}, False),
+        ({"observedGeneration": 4}, False),
+    ],
+)
+def test_servers_are_rolled_out_once_all_are_ready_and_as_declared(
+    status: dict[str, int], done: bool
+) -> None:
+    assert is_rolled_out(servers(**status)) is done
 
 
 def test_redis_gets_back_the_replicas_that_it_needed() -> None:

@@ -16,6 +16,7 @@ from drills.client import Place
 from drills.faults import Node, Pod
 from drills.kube import Kube
 from drills.report import Run
+from drills.run import Load
 from drills.stores import Store
 from drills.trials import TRIALS, Census, Scene, Trial, rows
 from local.api import RefusedError
@@ -30,7 +31,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {"STEADY_WHOLE_SECONDS": 0, "_POLL_SECONDS": 0.01}.items():
         monkeypatch.setattr(run, name, seconds)
     for name, seconds in {
-        "WARM_UP_SECONDS": 0,
         "FAILOVER_SECONDS": 1,
         "AFTER_FAILOVER_SECONDS": 0,
         "STUCK_SECONDS": 0.1,
@@ -95,7 +95,9 @@ class Play:
         self.stores = {name: self._store() for name in ("postgres", "redis")}
         places = {name: Place("core", "x", "i") for name in self.stores}
         self.api = Api(member("redis-0"))
-        self.scene = Scene(kube(self.api), nodes, self.stores, places, "data", lambda _: None)
+        self.scene = Scene(
+            kube(self.api), nodes, self.stores, places, "data", Load(0, ()), lambda _: None
+        )
 
     def _node(self, name: str) -> Mock:
         node = Mock(spec=Node, zone=NODES[name])
@@ -207,19 +209,20 @@ def test_helpers_are_no_members() -> None:
 
 
 RTO = {"postgres": 180.0, "redis": 30.0, "kafka": 60.0}
+RPO = {"postgres": 300.0, "redis": 10.0, "kafka": 1200.0}
 
 
 def test_what_no_goal_is_set_for_is_held_to_the_objective_of_the_stack() -> None:
     zone, drain, _ = TRIALS
-    assert {row.store: row.goal for row in rows(drain, RTO).values()} == RTO
-    assert rows(zone, RTO)["redis"].goal == 6
+    assert {row.store: row.goal for row in rows(drain, RTO, RPO).values()} == RTO
+    assert rows(zone, RTO, RPO)["redis"].goal == 6
 
 
 def test_each_store_has_a_report_of_its_own() -> None:
     zone = next(trial for trial in TRIALS if trial.name == "zone")
-    named = rows(zone, RTO)
+    named = rows(zone, RTO, RPO)
     assert {row.name for row in named.values()} == {"zone-postgres", "zone-redis", "zone-kafka"}
-    assert (named["postgres"].may_lose, named["redis"].may_lose) == (False, True)
+    assert (named["postgres"].may_lose, named["redis"].may_lose) == (0, 10)
 
 
 class Held:
@@ -230,6 +233,7 @@ class Held:
         monkeypatch.setattr(client, "start", self._start)
         self.trial = Trial("test", "", {"postgres": 1, "redis": 1}, self._strike)
         self.told: list[tuple[str, int]] = []
+        self.broken_off: list[str | None] = []
 
     def _strike(self, _: Scene, zone: str) -> None:
         self.play.events.append(f"strike {zone}")
@@ -244,9 +248,10 @@ class Held:
         load.remove.side_effect = lambda: self.play.events.append("remove")
         return load
 
-    def record(self, store: str, runs: Sequence[Run]) -> None:
+    def record(self, store: str, runs: Sequence[Run], broken_off: str | None) -> None:
         """Note what was told."""
         self.told.append((store, len(runs)))
+        self.broken_off.append(broken_off)
 
     def hold(self, times: int = 1) -> dict[str, list[Run]]:
         """Hold it."""
@@ -268,6 +273,18 @@ def test_all_stores_are_loaded_from_outside_the_zone_while_it_is_struck(held: He
 def test_each_repetition_of_each_store_is_told_as_soon_as_it_is_done(held: Held) -> None:
     held.hold(2)
     assert held.told == [("postgres", 1), ("redis", 1), ("postgres", 2), ("redis", 2)]
+
+
+def test_a_repetition_without_an_account_is_told_of_every_store(held: Held) -> None:
+    def sticks(_: Scene, zone: str) -> None:
+        if zone == "b":
+            raise LocalError("b-1 cannot be drained")
+
+    held.trial = replace(held.trial, strike=sticks)
+    with pytest.raises(LocalError, match="cannot be drained"):
+        held.hold(3)
+    assert held.told == [("postgres", 1), ("redis", 1)] * 2
+    assert held.broken_off == [None] * 2 + ["run 2 has no account: b-1 cannot be drained"] * 2
 
 
 def test_clients_are_removed_whatever_happens(held: Held) -> None:

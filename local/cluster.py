@@ -118,6 +118,8 @@ def ensure(
         LocalError: when a part does not get ready in time, with the tail of its log.
     """
     prepare(cluster)
+    if real.network_is_lost(cluster.folder):
+        stop(cluster)
     around = nodes.surroundings()
     _write_kubeconfigs(cluster, around)
     environment = {"PATH": os.environ["PATH"], "HOME": str(cluster.folder)}

@@ -48,8 +48,13 @@ class Process:
             saved = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return None
-        pid = int(saved["pid"])
-        return pid if started_at(pid) == saved["started"] else None
+        pid, now = int(saved["pid"]), started_at(int(saved["pid"]))
+        # What ended before its start time was read has none: it is not the one that has none now.
+        return pid if now is not None and now == saved["started"] else None
+
+    def was_started(self) -> bool:
+        """Whether it was started, and not stopped since: by `stop`, that is; it may have died."""
+        return self._file.exists()
 
     def start(
         self, command: Sequence[str], environment: Mapping[str, str], *, first: bool = False

@@ -122,10 +122,12 @@ def policy(stack: str) -> int:
     stacks = loader.stacks(PROJECT) if stack == "all" else [stack]
     wanted = {name: load(name) for name in stacks}
     plans: dict[str, Outcome] = {}
-    try:
-        passed = [_passes(name, wanted[name], plans) for name in stacks]
-    finally:
-        _policy_world(stack).stop()
+    shared = _policy_world(stack)
+    with shared.locked():
+        try:
+            passed = [_passes(name, wanted[name], plans) for name in stacks]
+        finally:
+            shared.stop()
     if _MIRRORED in plans:
         passed += [_mirrors(name, plans) for name in _MIRRORS if name in plans]
     return 0 if all(passed) else 1
@@ -154,9 +156,7 @@ def _mirrors(stack: str, plans: Mapping[str, Outcome]) -> bool:
 
 
 def _passes(stack: str, wanted: Settings, plans: dict[str, Outcome]) -> bool:
-    target = _policy_world(stack)
-    with target.locked():
-        plan = _start(target, wanted, Phases()).preview(refresh=False)
+    plan = _start(_policy_world(stack), wanted, Phases()).preview(refresh=False)
     plans[stack] = plan
     findings = _judge(stack, plan)
     if not plan.succeeded or _mandatory(findings):
@@ -201,9 +201,11 @@ def status(stack: str | None) -> int:
 def down(stack: str | None) -> int:
     """End local worlds and forget what they held."""
     for target in [world.named(stack)] if stack else world.existing():
+        if not target.folder.exists():
+            console.print(f"[bold]{escape(target.stack)}[/bold] has no local world")
+            continue
         with target.locked():
-            target.stop()
-        target.remove()
+            target.remove()
         console.print(f"[bold]{target.stack}[/bold] is gone")
     return 0
 

@@ -288,7 +288,13 @@ def _awaited(wanted: Settings, replaced: Mapping[str, str]) -> list[str]:
 
 
 def named(stack: str) -> World:
-    """The world of a stack."""
+    """The world of a stack.
+
+    Raises:
+        LocalError: if it names no folder of its own there, which `down` would delete.
+    """
+    if Path(stack).name != stack or stack == "..":
+        raise LocalError(f"{stack!r} is no name of a stack: it should be one such as dev")
     return World(stack, root() / stack)
 
 

@@ -68,6 +68,10 @@ class Lan:
         """
         return _enter(self.holder.pid())
 
+    def is_lost(self) -> bool:
+        """Whether its holder died. Who worked in it still does, and a new one is not the same."""
+        return self.holder.was_started() and self.holder.pid() is None
+
     def start(self) -> None:
         """Bring the network up; a no-op when it is."""
         if self.holder.pid() is not None:

@@ -362,6 +362,11 @@ def running(cluster: Path) -> dict[str, int | None]:
     return parts | {node.name: node.process.pid() for node in own}
 
 
+def network_is_lost(cluster: Path) -> bool:
+    """Whether nodes and control plane may work in a network that nobody new can enter."""
+    return Lan(cluster).is_lost()
+
+
 def stop_nodes(cluster: Path) -> None:
     """Pull the plug of every real node, and end what serves them."""
     for name in CONTROLLERS:

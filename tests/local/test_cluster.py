@@ -20,6 +20,7 @@ import pytest
 from local import cluster as clusters
 from local.cluster import PLANE_TOOLS, Cluster
 from local.errors import LocalError
+from local.nodes import real
 from local.process import is_listening, started_at
 from local.toolchain import build
 from tests.conftest import TOPOLOGY
@@ -170,6 +171,15 @@ def test_a_killed_part_is_mended_and_nothing_is_lost(
     with own.api() as api:
         names = [m["name"] for m in api.metadata("/api/v1/namespaces/default/configmaps")]
     assert f"before-{part}" in names
+
+
+def test_nobody_stays_in_a_network_that_is_lost(
+    own: Cluster, ensure: Ensure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = own.running()
+    monkeypatch.setattr(real, "network_is_lost", lambda folder: folder == own.folder)
+    ensure(own)
+    assert all(own.running()[part] not in {None, before[part]} for part in PLANE_TOOLS)
 
 
 def test_a_port_taken_by_somebody_else_is_chosen_anew(own: Cluster, ensure: Ensure) -> None:

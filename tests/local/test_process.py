@@ -35,6 +35,18 @@ def test_a_started_process_is_known_by_its_pid(tmp_path: Path) -> None:
         process.stop()
 
 
+def test_what_ended_before_its_start_time_was_known_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process("sleeper", tmp_path)
+    monkeypatch.setattr(processes, "started_at", lambda _: None)
+    process.start(["true"], os.environ)
+    assert process.pid() is None
+    assert process.was_started()
+    process.stop()
+    assert not process.was_started()
+
+
 def test_starting_twice_keeps_the_first(tmp_path: Path) -> None:
     process = Process("sleeper", tmp_path)
     process.start(SLEEP, os.environ)

@@ -8,7 +8,7 @@ import pytest
 
 from local.errors import LocalError
 from local.nodes import host
-from local.world import REAL, SIMULATED, World, _awaited, crowd_size
+from local.world import REAL, SIMULATED, World, _awaited, crowd_size, named
 from stacks import loader
 
 pytestmark = pytest.mark.unit
@@ -18,6 +18,13 @@ pytestmark = pytest.mark.unit
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.delenv("NODES", raising=False)
     return World("dev", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc", "dev/"])
+def test_only_a_plain_name_is_a_world(name: str) -> None:
+    """`down` deletes the folder that it means."""
+    with pytest.raises(LocalError, match="is no name of a stack"):
+        named(name)
 
 
 def lack(monkeypatch: pytest.MonkeyPatch, *things: str) -> None:

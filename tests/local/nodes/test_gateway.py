@@ -79,6 +79,16 @@ def test_what_is_sent_comes_back_whole(gateway: int) -> None:
         assert _exchange(client, payload) == payload + b"end"
 
 
+def test_a_network_is_lost_once_its_holder_died(lan: Lan) -> None:
+    assert not lan.is_lost()
+    pid = lan.holder.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    _until(lan.is_lost)
+    lan.stop()
+    assert not lan.is_lost()
+
+
 def test_pods_reach_what_this_machine_offers(gateway: int, lan: Lan) -> None:
     asked = subprocess.run(
         [*lan.enter, sys.executable, "-c", ASK],

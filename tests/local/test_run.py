@@ -1,0 +1,57 @@
+"""What commands do with a world that another run works on, or that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local import run
+from local.errors import LocalError
+from local.world import World
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Worlds in a folder of the test; which of them were stopped."""
+    monkeypatch.setenv("WORLD", str(tmp_path))
+    found: list[str] = []
+    monkeypatch.setattr(World, "stop", lambda world: found.append(world.folder.name))
+    return found
+
+
+def test_a_refused_policy_run_leaves_the_one_at_work_alone(stopped: list[str]) -> None:
+    with (
+        run._policy_world("all").locked(),
+        pytest.raises(LocalError, match="another run"),
+    ):
+        run.policy("dev")
+    assert stopped == []
+
+
+def test_down_waits_for_nobody_and_removes_under_its_lock(
+    stopped: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World("dev", tmp_path / "dev")
+    with world.locked(), pytest.raises(LocalError, match="another run"):
+        run.down("dev")
+    assert (world.folder.exists(), stopped) == (True, [])
+
+    def held(_: World) -> None:
+        with pytest.raises(LocalError, match="another run"), world.locked():
+            pass
+        stopped.append("dev")
+
+    monkeypatch.setattr(World, "stop", held)
+    assert run.down("dev") == 0
+    assert (world.folder.exists(), stopped) == (False, ["dev"])
+
+
+def test_down_of_a_stack_that_has_no_world_says_so(
+    stopped: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.down("dve") == 0
+    assert "dve has no local world" in capsys.readouterr().out
+    assert stopped == []

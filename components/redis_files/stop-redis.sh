@@ -1,26 +1,46 @@
 #!/bin/sh
 # Before a data server stops: if it is master, hand over to a replica.
 #
-# Writes wait from the moment the handover begins, so that none is acknowledged by a master that
-# is about to be replaced. Once the Sentinels name another master, the server may stop; if they
-# do not in time, it stops all the same, and they will fail over by themselves.
+# Writes wait from the moment the handover begins until the server has stopped, so that none is
+# acknowledged by a master that is about to be replaced. Once the Sentinels name another, the server
+# may stop; if they do not in time, it stops all the same, and they will fail over by themselves.
 set -eu
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
 
-pause_milliseconds=20000
-attempts=30
+# Begun anew at each look, which takes up to 12 s if nobody answers.
+pause_milliseconds=15000
+seconds=25
+
+hold_writes() {
+    ask "$here" client pause "$pause_milliseconds" write >&2
+}
 
 # Asks one Sentinel after the other until one begins.
 fail_over() {
     for sentinel in $REDIS_SENTINELS; do
         reply=$(ask "$sentinel" sentinel failover "$REDIS_MASTER_NAME")
         case $reply in
-            OK | INPROG*) return ;;
+            OK | INPROG*)
+                in_charge=$sentinel
+                return
+                ;;
             *) log "$sentinel does not fail over: ${reply:-no answer}" ;;
         esac
     done
     return 1
+}
+
+# Whether the Sentinel that began is still at it, or done: one that is stopped itself, as where a
+# node is drained, forgets.
+goes_on() {
+    ask "$in_charge" sentinel master "$REDIS_MASTER_NAME" | awk -v self="$self" '
+        NR % 2 { key = $0; next }
+        { field[key] = $0 }
+        END {
+            done = field["ip"] ":" field["port"] != self
+            exit !(NR && (done || field["flags"] ~ /failover_in_progress/))
+        }'
 }
 
 another_is_master() {
@@ -29,13 +49,15 @@ another_is_master() {
 }
 
 [ "$(role)" = master ] || exit 0
-ask "$here" client pause "$pause_milliseconds" write >&2
-if fail_over; then
-    while [ "$attempts" -gt 0 ]; do
-        ! another_is_master || exit 0
-        attempts=$((attempts - 1))
-        sleep 0.5
-    done
-fi
-log "no other master was elected in time"
-ask "$here" client unpause >&2
+hold_writes
+fail_over || exit 0
+deadline=$(($(date +%s) + seconds))
+while ! another_is_master; do
+    if [ "$(date +%s)" -ge "$deadline" ]; then
+        log "no other master was elected in time"
+        exit 0
+    fi
+    hold_writes
+    goes_on || fail_over || true
+    sleep 0.5
+done

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -242,8 +244,29 @@ def test_a_sentinel_keeps_its_identity_over_a_restart(redis: Servers) -> None:
     assert sentinel.ask("sentinel", "myid") == identity
 
 
-def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(redis: Servers) -> None:
+FORGETS = """#!/bin/sh
+# The first Sentinel that is asked to fail over says that it begins, and is stopped then.
+case " $* " in
+    *" sentinel failover "*) if mkdir "$FORGOTTEN" 2>/dev/null; then echo OK; exit; fi ;;
+esac
+exec "$REAL" "$@"
+"""
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["in order", "its Sentinel is stopped too"])
+def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(
+    redis: Servers, tmp_path: Path, forgets: bool
+) -> None:
     old = redis.master
+    stopping = old
+    if forgets:
+        (tmp_path / "redis-cli").write_text(FORGETS)
+        (tmp_path / "redis-cli").chmod(0o755)
+        path = old.environment["PATH"]
+        real = shutil.which("redis-cli", path=path)
+        assert real
+        own = {"PATH": f"{tmp_path}:{path}", "REAL": real, "FORGOTTEN": f"{tmp_path}/forgotten"}
+        stopping = replace(old, environment={**old.environment, **own})
     acknowledged = []
     stop, number = None, 0
     while stop is None or stop.poll() is None:
@@ -251,12 +274,25 @@ def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(redis: S
         if old.ask("rpush", "journal", str(number)).isdigit():
             acknowledged.append(str(number))
         # Once there are writes to lose: on a busy machine, none may get in before they are paused.
-        stop = stop or old.begin("stop-redis.sh")
+        stop = stop or stopping.begin("stop-redis.sh")
     new = redis.await_other_master(old)
     old.kill(signal.SIGTERM)
     kept = new.ask("lrange", "journal", "0", "-1").split()
     assert acknowledged
     assert [entry for entry in acknowledged if entry not in kept] == []
+    assert (tmp_path / "forgotten").exists() is forgets
+
+
+def test_a_master_that_nobody_replaces_acknowledges_nothing_more_once_it_stops(
+    redis: Servers,
+) -> None:
+    """If it went on until its end, a failover just then would lose what it acknowledged."""
+    old = redis.master
+    for sentinel in redis.sentinels:
+        sentinel.kill()
+    assert old.script("stop-redis.sh")
+    assert old.ask("set", "late", "1") == ""
+    old.kill()
 
 
 def test_a_server_that_loads_its_dataset_is_alive_but_not_ready(redis: Servers) -> None:

@@ -57,17 +57,43 @@ def of(name: str, namespace: str, settings: Neo4jSettings, backup_every: int) ->
     if settings.issuer is not None:
         found += _certificate(name, namespace)
     if settings.edition is Edition.ENTERPRISE:
-        found.append(
+        found += _enterprise(name, namespace, settings, backup_every)
+    return found
+
+
+def _enterprise(
+    name: str, namespace: str, settings: Neo4jSettings, backup_every: int
+) -> list[Alert]:
+    outdated = (
+        f'kube_statefulset_status_replicas_updated{{namespace="{namespace}",'
+        f'statefulset=~"{name}-[0-9]+"}} < 1'
+    )
+    overdue = {
+        "Neo4jBackupOverdue": ("change", backup_every, Severity.CRITICAL),
+        # Changes go on extending a chain whose beginning the bucket's lifecycle will delete.
+        "Neo4jFullBackupOverdue": ("full", settings.full_every, Severity.WARNING),
+    }
+    return [
+        Alert(
+            "Neo4jServerOutdated",
+            f"count({outdated}) > 0",
+            3600,
+            Severity.WARNING,
+            "{{ $value }} servers run as declared before: restart them one after the other",
+            "neo4j.md#server-outdated",
+        ),
+        *(
             jobs.overdue(
-                "Neo4jBackupOverdue",
+                alert,
                 namespace,
-                f"{name}-change",
-                backup_every,
-                severity=Severity.CRITICAL,
+                f"{name}-{kind}",
+                every,
+                severity=severity,
                 runbook="neo4j.md#backup-overdue",
             )
-        )
-    return found
+            for alert, (kind, every, severity) in overdue.items()
+        ),
+    ]
 
 
 def _certificate(name: str, namespace: str) -> list[Alert]:

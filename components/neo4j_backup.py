@@ -12,11 +12,13 @@ from components import jobs, neo4j_server, neo4j_tls, parts
 from components.neo4j_server import ADMIN, BACKUP_PORT, DATA, RUN, SCRIPTS, Neo4jArgs
 from stacks import schedules
 from stacks.systems.neo4j import Neo4jRecovery
+from stacks.values import size, size_in_bytes
 
 LIMIT_SECONDS: Final = 6 * 3600
 """A backup or a restore that takes longer is ended, and counts as failed."""
 
-_CPU, _MEMORY, _SCRATCH = "500m", "2Gi", "10Gi"
+_CPU, _MEMORY = "500m", "2Gi"
+_SCRATCH = "/scratch"
 _MINUTES = {"full": 10, "change": 50}
 """Past the hour: the two do not begin together."""
 
@@ -45,7 +47,7 @@ def scheduled(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Obj
         f"--to-path=s3://{args.backup_bucket}/{name}/",
         f"--type={'FULL' if kind == 'full' else 'AUTO'}",
         "--include-metadata=all",
-        "--temp-path=/scratch",
+        f"--temp-path={_SCRATCH}",
     ]
     environment = {"NEO4J_ACCEPT_LICENSE_AGREEMENT": "yes"}
     mounts, volumes = [], []
@@ -72,16 +74,22 @@ def scheduled(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Obj
                 "image": args.settings.image,
                 "command": command,
                 "env": [{"name": key, "value": value} for key, value in environment.items()],
-                "resources": parts.container_resources(_CPU, _MEMORY, _SCRATCH),
+                "resources": parts.container_resources(_CPU, _MEMORY, neo4j_server.EPHEMERAL),
                 "securityContext": parts.container_security(),
                 "volumeMounts": [
-                    {"name": "scratch", "mountPath": "/scratch"},
-                    {"name": "scratch", "mountPath": "/tmp", "subPath": "tmp"},  # noqa: S108
+                    # Empty, as `--temp-path` must be: the root of a new volume holds `lost+found`.
+                    {"name": "scratch", "mountPath": _SCRATCH, "subPath": "backup"},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, of the container
                     *mounts,
                 ],
             }
         ],
-        volumes=[parts.scratch("scratch", _SCRATCH), *volumes],
+        # Upstream prepares a backup there, and a full one is as large as the database.
+        volumes=[
+            _ephemeral("scratch", args, size_in_bytes(args.settings.storage)),
+            parts.scratch("tmp", "256Mi"),
+            *volumes,
+        ],
     )
     return jobs.scheduled(run, schedules.cron(interval, _MINUTES[kind]))
 
@@ -127,15 +135,15 @@ def restore(name: str, args: Neo4jArgs, recovery: Neo4jRecovery) -> jobs.Run:
         ],
         volumes=[
             {"name": "config", "configMap": {"name": name, "defaultMode": 0o555}},
-            {
-                "name": "data",
-                "ephemeral": {
-                    "volumeClaimTemplate": {
-                        "spec": parts.claim("data", args.storage_class, settings.storage)["spec"]
-                    }
-                },
-            },
+            # The chain is fetched onto it, and the database made of it beside that.
+            _ephemeral("data", args, 2 * size_in_bytes(settings.storage)),
             parts.scratch("run", "64Mi"),
             parts.scratch("tmp", "256Mi"),
         ],
     )
+
+
+def _ephemeral(name: str, args: Neo4jArgs, room: int) -> parts.Object:
+    """A volume that comes and goes with its Pod, of so many bytes."""
+    spec = parts.claim(name, args.storage_class, size(room))["spec"]
+    return {"name": name, "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}

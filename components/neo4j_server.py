@@ -181,6 +181,8 @@ def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
         "server.metrics.prometheus.enabled": "true",
         "server.metrics.prometheus.endpoint": f"0.0.0.0:{_METRICS_PORT}",
         "server.metrics.filter": "*",
+        # Written beside the program by default, where a container may not write.
+        "server.metrics.csv.enabled": "false",
         **(neo4j_tls.between_servers() if args.settings.issuer else {}),
     }
 
@@ -203,7 +205,8 @@ def network(name: str, args: Neo4jArgs) -> parts.Object:
             *(parts.allow_from(backups, BACKUP_PORT) if enterprise else []),
             *(parts.allow_from([metrics.reader()], _METRICS_PORT) if enterprise else []),
         ],
-        egress=parts.allow_to(family, *inside) if enterprise else [],
+        # Each server fetches for itself what a database is seeded from.
+        egress=[*parts.allow_to(family, *inside), *parts.allow_to_store()] if enterprise else [],
     )
 
 
@@ -217,7 +220,8 @@ def stateful_set(name: str, number: int, args: Neo4jArgs, files: Mapping[str, st
         "selector": {"matchLabels": own},
         # One that does not start gives way to the next; else it would be waited for, for ever.
         "podManagementPolicy": "Parallel",
-        "updateStrategy": {"type": "RollingUpdate"},
+        # Of several, each is a set of its own: rolled out by themselves, all would stop at once.
+        "updateStrategy": {"type": "OnDelete" if args.settings.servers > 1 else "RollingUpdate"},
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": retention, "whenScaled": "Retain"},
         "template": {
             "metadata": {

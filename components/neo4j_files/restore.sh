@@ -12,6 +12,8 @@ server.directories.logs=$NEO4J_RUN/logs
 server.directories.run=$NEO4J_RUN/run
 CONF
 
+# Else the chain is fetched into the folder where it is run, which cannot be written to.
+mkdir -p "$NEO4J_DATA/chain"
 neo4j-admin database restore --from-path="$BACKUP" ${UNTIL:+"--restore-until=$UNTIL"} \
-    --overwrite-destination=true "$DATABASE"
+    --temp-path="$NEO4J_DATA/chain" --overwrite-destination=true "$DATABASE"
 exec neo4j-admin database dump "$DATABASE" --to-path="$TARGET" --overwrite-destination=true

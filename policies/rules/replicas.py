@@ -57,19 +57,28 @@ def workload_replicas(resource: Resource, world: World, options: Options) -> Ite
     "workload-rolling-update",
     Severity.MEDIUM,
     kinds=REPLICATED,
-    why="An update that stops all Pods before it starts new ones is an outage by design.",
+    scope=Scope.STACK,
+    why="An update that stops all Pods before it starts new ones is an outage by design. So is one "
+    "of several StatefulSets that are one system: each rolls by itself, and all at once.",
     source="https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#strategy",
-    remedy="Use RollingUpdate with a maxUnavailable below 100%.",
+    remedy="Use RollingUpdate with a maxUnavailable below 100%; OnDelete for StatefulSets that one "
+    "budget guards together, and restart them one after the other.",
     passing="{kind: Deployment, metadata: {name: web}, spec: {strategy: {type: RollingUpdate}}}",
     failing="{kind: Deployment, metadata: {name: web}, spec: {strategy: {type: Recreate}}}",
 )
-def workload_rolling_update(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
-    """Refuse strategies that replace everything at once, or nothing by themselves."""
+def workload_rolling_update(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
+    """Refuse strategies that replace everything at once, or nothing by themselves.
+
+    Servers that are a StatefulSet each are one system where one budget guards them all.
+    """
     field = "strategy" if resource.kind == DEPLOYMENT else "updateStrategy"
     strategy = text(resource.props, "spec", field, "type") or "RollingUpdate"
-    if strategy != "RollingUpdate":
+    workload = world.workload(resource)
+    together = world.guarded_together(workload) > workload.replicas
+    wanted = "OnDelete" if together else "RollingUpdate"
+    if strategy != wanted:
         where = f"spec.{field}.type"
-        yield Finding(where, strategy, f"Set {where} to RollingUpdate.")
+        yield Finding(where, strategy, f"Set {where} to {wanted}.")
         return
     unavailable = at(resource.props, "spec", field, "rollingUpdate", "maxUnavailable")
     if unavailable == "100%":

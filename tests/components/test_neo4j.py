@@ -73,6 +73,25 @@ def test_each_server_is_a_set_of_its_own() -> None:
     assert len(set(selectors)) == 3
 
 
+def test_several_servers_are_restarted_by_hand_and_one_by_itself() -> None:
+    """Each set would roll by itself, and so all at once."""
+    found = {
+        settings: {each.inputs["spec"]["updateStrategy"]["type"] for each in _servers(settings)}
+        for settings in (ENTERPRISE, COMMUNITY)
+    }
+    assert found == {ENTERPRISE: {"OnDelete"}, COMMUNITY: {"RollingUpdate"}}
+
+
+def test_servers_reach_the_store_that_a_database_is_seeded_from() -> None:
+    rules = neo4j_server.network("cards", _args(ENTERPRISE))["egress"]
+    assert all(rule in rules for rule in parts.allow_to_store())
+    assert "egress" not in neo4j_server.network("cards", _args(COMMUNITY))
+
+
+def test_metrics_are_not_written_beside_the_program() -> None:
+    assert _configuration()["server.metrics.csv.enabled"] == "false"
+
+
 def test_every_database_has_a_copy_on_each_server() -> None:
     assert _configuration()["initial.dbms.default_primaries_count"] == "3"
 
@@ -162,13 +181,28 @@ def test_another_recovery_is_another_job() -> None:
     assert names[0] == names[1] != names[2]
 
 
-def test_a_recovery_has_a_volume_of_the_database_size() -> None:
-    [volume] = [
-        each["ephemeral"]["volumeClaimTemplate"]["spec"]
-        for each in _recovered().inputs["spec"]["template"]["spec"]["volumes"]
+def _rooms(pod: dict[str, Any]) -> list[str]:
+    """The sizes of the volumes that come and go with a Pod."""
+    return [
+        each["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+        for each in pod["volumes"]
         if "ephemeral" in each
     ]
-    assert volume["resources"]["requests"]["storage"] == ENTERPRISE.storage
+
+
+def test_a_recovery_has_room_for_the_chain_and_the_database() -> None:
+    pod = _recovered().inputs["spec"]["template"]["spec"]
+    assert (ENTERPRISE.storage, _rooms(pod)) == ("50Gi", ["100Gi"])
+
+
+def test_a_backup_has_room_for_the_database_in_an_empty_folder() -> None:
+    for job in _neo4j().of("CronJob"):
+        pod = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        assert _rooms(pod) == [ENTERPRISE.storage]
+        [container] = pod["containers"]
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == "scratch"]
+        assert f"--temp-path={mount['mountPath']}" in container["command"]
+        assert mount["subPath"]
 
 
 def test_without_the_setting_nothing_is_restored() -> None:

@@ -208,7 +208,8 @@ def test_what_is_restored_is_dumped_for_the_cluster_to_take(home: Path, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "told").read_text().split(" ", 2)[2] == (
         "--from-path=s3://games-backups/cards/neo4j-2026-01-31T10-50-36.backup "
-        "--restore-until=2026-01-31 10:30:15 --overwrite-destination=true neo4j\n"
+        f"--restore-until=2026-01-31 10:30:15 --temp-path={scratch}/chain "
+        "--overwrite-destination=true neo4j\n"
     )
     shutil.copy(second.files / "neo4j.conf", second.run / "conf" / "neo4j.conf")
     second.admin(
@@ -346,6 +347,7 @@ def test_the_administration_misses_only_enterprises_own_settings(
         "server.backup.listen_address",
         "server.cluster.listen_address",
         "server.cluster.raft.listen_address",
+        "server.metrics.csv.enabled",
         "server.metrics.filter",
         "server.metrics.prometheus.enabled",
         "server.metrics.prometheus.endpoint",

@@ -127,6 +127,7 @@ MUTATIONS: Table = {
             ),
         ),
         each(STATEFUL_SET, put("spec.updateStrategy", {"type": "OnDelete"})),
+        each(STATEFUL_SET, put("spec.updateStrategy", {"type": "RollingUpdate"})),
     ),
     "pod-not-bare": (doubled((DEPLOYMENT, STATEFUL_SET), _bare_pod),),
     "workload-disruption-budget": (removed(DISRUPTION_BUDGET, _guarded),),

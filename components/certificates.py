@@ -8,6 +8,8 @@ import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 
 from components import parts
+from components.alerts import Alert, Severity
+from stacks.values import DAY
 
 
 def certificate(
@@ -52,4 +54,41 @@ def certificate(
             },
         },
         opts=opts,
+    )
+
+
+def told(what: str, name: str, namespace: str) -> str:
+    """A metric of cert-manager, however its own namespace is told apart when it is scraped.
+
+    Args:
+        what: of the metric's name, after `certmanager_certificate_`.
+        name: of the Certificate.
+        namespace: likewise.
+    """
+    both = (
+        f'certmanager_certificate_{what}{{name="{name}",{label}="{namespace}"}}'
+        for label in ("exported_namespace", "namespace")
+    )
+    return f"({' or '.join(both)})"
+
+
+def not_renewed(alert: str, name: str, namespace: str, days: int, runbook: str) -> Alert:
+    """Watch that a certificate does not end, and that somebody knows when it does.
+
+    Args:
+        alert: its name.
+        name: of the Certificate.
+        namespace: likewise.
+        days: before its end, by when it should have been renewed.
+        runbook: page below `docs/runbooks/`.
+    """
+    ends = f"max({told('not_after_timestamp_seconds', name, namespace)})"
+    unknown = f"absent({told('ready_status', name, namespace)})"
+    return Alert(
+        alert,
+        f"{ends} - time() < {days * DAY} or {unknown}",
+        600,
+        Severity.WARNING,
+        f"The certificate ends within {days} days, or cert-manager knows of none",
+        runbook,
     )

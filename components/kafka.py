@@ -144,7 +144,11 @@ class Kafka(pulumi.ComponentResource):
         self._mirror(name, args, cluster)
         strimzi.pod_monitor(f"{name}-metrics", metadata, child)
         watched = kafka_alerts.of(
-            name, args.namespace, args.settings.brokers, args.settings.controllers
+            name,
+            args.namespace,
+            args.settings.brokers,
+            args.settings.controllers,
+            issued=args.settings.issuer is not None,
         )
         alerts.rules(f"{name}-alerts", metadata, watched, child)
 

@@ -5,17 +5,20 @@ Names of metrics are those of Strimzi 1.2's metrics reporter, Kafka Exporter and
 
 from __future__ import annotations
 
+from components import certificates, strimzi
 from components.alerts import Alert, Severity, volume_filling
 
 _CERTIFICATE_DAYS = 21
-"""Strimzi renews 30 days ahead; later than that, renewal has failed for a week."""
+"""Strimzi and cert-manager renew 30 days ahead: after that, renewal has failed for a week."""
 
 _CONSUMER_MINUTES = 10
 _LAG = 10_000
 _DAY = 86_400
 
 
-def of(name: str, namespace: str, brokers: int, controllers: int) -> list[Alert]:
+def of(
+    name: str, namespace: str, brokers: int, controllers: int, *, issued: bool = False
+) -> list[Alert]:
     """Every alert of a cluster.
 
     Args:
@@ -23,13 +26,25 @@ def of(name: str, namespace: str, brokers: int, controllers: int) -> list[Alert]
         namespace: where it runs.
         brokers: how many there should be.
         controllers: how many there should be.
+        issued: whether services are shown a certificate of cert-manager's.
     """
-    return [
+    found = [
         *_servers(name, namespace, brokers, controllers),
         *_partitions(name, namespace),
         *_consumers(name, namespace),
         *_slowly(name, namespace),
     ]
+    if issued:
+        found.append(
+            certificates.not_renewed(
+                "KafkaCertificateNotRenewed",
+                strimzi.tls_secret(name),
+                namespace,
+                _CERTIFICATE_DAYS,
+                "kafka.md#certificates",
+            )
+        )
+    return found
 
 
 def _servers(name: str, namespace: str, brokers: int, controllers: int) -> list[Alert]:
@@ -135,17 +150,19 @@ def _consumers(name: str, namespace: str) -> list[Alert]:
 
 def _slowly(name: str, namespace: str) -> list[Alert]:
     volumes = f'namespace="{namespace}",persistentvolumeclaim=~"data-0-{name}-.*"'
+    ends = (
+        "strimzi_certificate_expiration_timestamp_ms"
+        f'{{cluster="{name}",resource_namespace="{namespace}"}}'
+    )
     return [
         volume_filling("KafkaDiskFilling", volumes, "kafka.md#disk", Severity.CRITICAL, 300),
         Alert(
             "KafkaCertificateExpires",
-            "strimzi_certificate_expiration_timestamp_ms"
-            f'{{cluster="{name}",resource_namespace="{namespace}"}} / 1000 - time() '
-            f"< {_CERTIFICATE_DAYS * _DAY}",
+            f"{ends} / 1000 - time() < {_CERTIFICATE_DAYS * _DAY} or absent({ends})",
             300,
             Severity.CRITICAL,
-            "The certificate {{ $labels.type }} was not renewed: "
-            "no client or server trusts the others once it has expired",
+            "The certificate {{ $labels.type }} was not renewed, or nobody reads the operator's "
+            "metrics: no client or server trusts the others once it has expired",
             "kafka.md#certificates",
         ),
     ]

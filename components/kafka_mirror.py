@@ -85,7 +85,9 @@ def _maker(name: str, args: KafkaMirrorArgs) -> parts.Object:
         "replicas": _REPLICAS,
         "target": {
             "alias": "target",
-            "bootstrapServers": f"{strimzi.bootstrap(args.cluster)}:{strimzi.CLIENT_PORT}",
+            # By the name that every certificate of the brokers has, whoever signed it.
+            "bootstrapServers": f"{strimzi.bootstrap(args.cluster)}.{args.namespace}.svc:"
+            f"{strimzi.CLIENT_PORT}",
             **_trust_beside(args),
             **_login(name, strimzi.password_secret(args.cluster, name)),
             "groupId": name,
@@ -223,6 +225,16 @@ def _alerts(name: str, args: KafkaMirrorArgs) -> list[Alert]:
             Severity.CRITICAL,
             "{{ $value }} tasks of the mirror have failed",
             "kafka.md#mirror-down",
+        ),
+        # A source that cannot be reached fails nothing: there are no records then, and no latency.
+        Alert(
+            "KafkaMirrorIdle",
+            "(sum(increase(kafka_connect_mirror_mirrorsourceconnector_record_count"
+            f"{{{pods}}}[{args.rpo}s])) or vector(0)) == 0",
+            60,
+            Severity.CRITICAL,
+            f"Nothing was copied for the region's RPO of {args.rpo}s",
+            "kafka.md#mirror-idle",
         ),
         Alert(
             "KafkaMirrorBehind",

@@ -32,7 +32,7 @@ def of(name: str, namespace: str, settings: MongodbSettings) -> list[Alert]:
     return [
         *_members(pods, settings.members),
         volume_filling("MongodbVolumeFillingUp", claims, "mongodb.md#volume-filling-up"),
-        *_backups(pods, settings),
+        *_backups(pods, f'namespace="{namespace}",statefulset="{name}-rs0"', settings),
     ]
 
 
@@ -66,10 +66,12 @@ def _members(pods: str, members: int) -> list[Alert]:
     ]
 
 
-def _backups(pods: str, settings: MongodbSettings) -> list[Alert]:
+def _backups(pods: str, servers: str, settings: MongodbSettings) -> list[Alert]:
     def overdue(kind: str, every: int) -> str:
+        """One that never succeeded counts from the beginning of the servers: it has no series."""
         done = f'mongodb_pbm_backup_last_transition_ts{{{pods},status="done",type="{kind}"}}'
-        return f"time() - max({done}) > {_LATE * every}"
+        created = f"kube_statefulset_created{{{servers}}}"
+        return f"time() - max({done} or {created}) > {_LATE * every}"
 
     configured = f"max(mongodb_pbm_cluster_pitr_backup_enabled{{{pods}}})"
     return [
@@ -85,7 +87,9 @@ def _backups(pods: str, settings: MongodbSettings) -> list[Alert]:
             "MongodbIncrementalBackupOverdue",
             overdue("incremental", settings.incremental_every),
             0,
-            Severity.WARNING,
+            # Whether the log of operations arrives can be seen here alone: the alert above sees
+            # whether it should.
+            Severity.CRITICAL,
             "The last incremental backup is {{ $value | humanizeDuration }} old",
             "mongodb.md#backup-overdue",
         ),

@@ -6,7 +6,7 @@ cert-manager's of the certificate.
 
 from __future__ import annotations
 
-from components import jobs
+from components import certificates, jobs
 from components.alerts import Alert, Severity, volume_filling
 from components.neo4j_tls import RENEWED_DAYS
 from stacks.fault_domains import majority
@@ -97,19 +97,8 @@ def _enterprise(
 
 
 def _certificate(name: str, namespace: str) -> list[Alert]:
-    def known(what: str) -> str:
-        """A metric of cert-manager, however its own namespace is told apart when it is scraped."""
-        both = (
-            f'certmanager_certificate_{what}{{name="{name}-tls",{label}="{namespace}"}}'
-            for label in ("exported_namespace", "namespace")
-        )
-        return f"({' or '.join(both)})"
-
-    begun, ends = (
-        f"max({known(f'{end}_timestamp_seconds')})" for end in ("not_before", "not_after")
-    )
+    begun = f"max({certificates.told('not_before_timestamp_seconds', f'{name}-tls', namespace)})"
     started = f'min(kube_pod_start_time{{namespace="{namespace}",pod=~"{name}-[0-9]+-0"}})'
-    late = (RENEWED_DAYS - _TAKEN_DAYS) * DAY
     return [
         Alert(
             "Neo4jCertificateNotTaken",
@@ -119,12 +108,11 @@ def _certificate(name: str, namespace: str) -> list[Alert]:
             "A server still shows the certificate before the present one: start it again",
             "neo4j.md#certificate",
         ),
-        Alert(
+        certificates.not_renewed(
             "Neo4jCertificateNotRenewed",
-            f"{ends} - time() < {late} or absent({known('ready_status')})",
-            600,
-            Severity.WARNING,
-            "The certificate ends within a month, or cert-manager knows of none",
+            f"{name}-tls",
+            namespace,
+            RENEWED_DAYS - _TAKEN_DAYS,
             "neo4j.md#certificate",
         ),
     ]

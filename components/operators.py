@@ -150,6 +150,13 @@ class Operators(pulumi.ComponentResource):
             metadata=parts.metadata(releases.STRIMZI_NAMESPACE, labels=_WALLED),
             opts=pulumi.ResourceOptions(parent=self),
         )
+        metrics.pod_monitor(
+            f"{name}-metrics",
+            parts.metadata("strimzi-cluster-operator", releases.STRIMZI_NAMESPACE),
+            {"matchLabels": {"strimzi.io/kind": "cluster-operator"}},
+            pulumi.ResourceOptions(parent=self, depends_on=[namespace]),
+            port="http",
+        )
         charts = {
             name: (releases.STRIMZI, releases.strimzi_values()),
             f"{name}-drain-cleaner": (releases.DRAIN_CLEANER, releases.drain_cleaner_values()),

@@ -44,6 +44,18 @@ def test_lost_redundancy_is_told_only_when_it_lasts() -> None:
         assert ALERTS[name].for_seconds >= 120
 
 
+def test_a_certificate_that_nobody_watches_is_told_too() -> None:
+    assert "or absent(strimzi_certificate_expiration" in ALERTS["KafkaCertificateExpires"].expr
+
+
+def test_a_certificate_of_an_issuer_is_watched_where_there_is_one() -> None:
+    issued = {each.name: each for each in kafka_alerts.of("events", "sim-data", 5, 3, issued=True)}
+    assert issued.keys() - ALERTS.keys() == {"KafkaCertificateNotRenewed"}
+    added = issued["KafkaCertificateNotRenewed"]
+    assert 'name="events-tls"' in added.expr
+    assert added.name in section(added.runbook)
+
+
 def test_servers_are_counted_against_the_settings() -> None:
     assert ALERTS["KafkaBrokerDown"].expr.endswith("< 5")
     assert ALERTS["KafkaControllersWithoutMajority"].expr.endswith("< 2")

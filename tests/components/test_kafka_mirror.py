@@ -111,7 +111,7 @@ def test_both_ends_are_verified_and_signed_in_to(spec: dict[str, Any]) -> None:
         assert end["authentication"]["type"] == "scram-sha-512"
         assert end["authentication"]["username"] == "events-mirror"
     assert only["source"]["bootstrapServers"] == "kafka.far.example.com:9094"
-    assert spec["target"]["bootstrapServers"] == "events-kafka-bootstrap:9093"
+    assert spec["target"]["bootstrapServers"] == "events-kafka-bootstrap.sim-data.svc:9093"
 
 
 def test_it_reaches_both_ends_and_is_reached_by_the_operator_alone(mirror: Registry) -> None:
@@ -127,6 +127,13 @@ def test_a_copy_older_than_the_objective_raises_an_alert() -> None:
     (group,) = _mirror(rpo=600).one("PrometheusRule").inputs["spec"]["groups"]
     (behind,) = [rule for rule in group["rules"] if rule["alert"] == "KafkaMirrorBehind"]
     assert behind["expr"].endswith("> 600000")
+
+
+def test_a_source_that_sends_nothing_raises_an_alert_even_if_it_never_did() -> None:
+    (group,) = _mirror(rpo=600).one("PrometheusRule").inputs["spec"]["groups"]
+    (idle,) = [rule for rule in group["rules"] if rule["alert"] == "KafkaMirrorIdle"]
+    assert "[600s]" in idle["expr"]
+    assert "or vector(0)) == 0" in idle["expr"]
 
 
 def test_every_alert_leads_to_a_section_of_the_runbook_that_names_it(mirror: Registry) -> None:

@@ -321,6 +321,7 @@ def test_a_lost_primary_and_an_archive_that_stands_still_call_a_person() -> None
     assert critical == {
         "MongodbNoPrimary",
         "MongodbOplogNotArchived",
+        "MongodbIncrementalBackupOverdue",
         "MongodbLogicalBackupOverdue",
     }
 
@@ -333,6 +334,12 @@ def test_as_many_members_are_missed_as_there_should_be() -> None:
 def test_a_backup_is_overdue_by_its_own_interval() -> None:
     expr = _alerts(MongodbSettings(incremental_every=6 * HOUR))["MongodbIncrementalBackupOverdue"]
     assert expr["expr"].endswith(f"> {12 * HOUR}")
+
+
+def test_a_backup_that_never_succeeded_is_missed_too() -> None:
+    for kind in ("Incremental", "Logical"):
+        expr = _alerts()[f"Mongodb{kind}BackupOverdue"]["expr"]
+        assert 'or kube_statefulset_created{namespace=' in expr
 
 
 @pytest.mark.parametrize("alert", sorted(_alerts()))

@@ -171,6 +171,13 @@ def test_strimzis_chart_is_pinned_and_asked_for_the_same(declared: Registry) -> 
 
 
 @unit
+def test_what_strimzi_tells_of_certificates_is_read(declared: Registry) -> None:
+    monitor = declared.one("PodMonitor").inputs
+    assert monitor["metadata"]["namespace"] == releases.STRIMZI_NAMESPACE
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "http"
+
+
+@unit
 def test_drains_are_left_to_strimzi_by_a_webhook_that_survives_a_zone(declared: Registry) -> None:
     values = _values(declared, releases.DRAIN_CLEANER)
     assert values["replicaCount"] == 2
@@ -215,7 +222,9 @@ def test_no_policy_objects_to_an_operator(declared: Registry) -> None:
     with Session(PACK) as analyzer:
         analyzer.configure(RULES.values(), json.loads((LEVELS / "prod.json").read_text()))
         run = analyzer.new_stack()
-        found = analyzer.judge_resources([_judged(run, each) for each in declared.resources])
+        # The Pods that Strimzi's monitor selects are the chart's, which nobody renders here.
+        own = [each for each in declared.resources if each.kind != "PodMonitor"]
+        found = analyzer.judge_resources([_judged(run, each) for each in own])
     assert [each for each in found if each.level == "mandatory"] == []
     assert {each.rule for each in found} == {"container-image-digest"}
 

@@ -105,9 +105,9 @@ class Platform(pulumi.ComponentResource):
 
     def _bucket_access(
         self, system: DataSystem, settings: Settings, backup: Backup, *reads: str | None
-    ) -> None:
+    ) -> BucketAccess:
         """Let the Pods of a system write to the stack's bucket, and read from others."""
-        BucketAccess(
+        return BucketAccess(
             f"{system}-backup-access",
             BucketAccessArgs(
                 system=system,
@@ -126,7 +126,7 @@ class Platform(pulumi.ComponentResource):
         self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
     ) -> Postgres:
         own = settings.postgres
-        self._bucket_access(
+        access = self._bucket_access(
             DataSystem.POSTGRES,
             settings,
             backup,
@@ -149,12 +149,13 @@ class Platform(pulumi.ComponentResource):
                 region_rpo=settings.objectives.region.rpo,
                 wait=DataSystem.POSTGRES in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, operators]),
+            # A Pod that is made before its role is lent has none as long as it lives.
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, access, operators]),
         )
 
     def _redis(self, settings: Settings, foundation: Foundation, backup: Backup) -> Redis:
         recovery = settings.redis.recovery
-        self._bucket_access(
+        access = self._bucket_access(
             DataSystem.REDIS, settings, backup, recovery.bucket if recovery else None
         )
         return Redis(
@@ -170,13 +171,13 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 caches={name: entry.caches for name, entry in settings.services.items()},
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, access]),
         )
 
     def _mongodb(
         self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
     ) -> Mongodb:
-        self._bucket_access(DataSystem.MONGODB, settings, backup)
+        access = self._bucket_access(DataSystem.MONGODB, settings, backup)
         return Mongodb(
             DataSystem.MONGODB,
             MongodbArgs(
@@ -192,14 +193,17 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 wait=DataSystem.MONGODB in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, operators]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, access, operators]),
         )
 
     def _neo4j(self, settings: Settings, foundation: Foundation, backup: Backup) -> Neo4j:
         recovery = settings.neo4j.recovery
+        needs: list[pulumi.Resource] = [foundation, backup]
         if settings.neo4j.edition is Edition.ENTERPRISE:  # Community's dumps stay on its volume
-            self._bucket_access(
-                DataSystem.NEO4J, settings, backup, recovery.bucket if recovery else None
+            needs.append(
+                self._bucket_access(
+                    DataSystem.NEO4J, settings, backup, recovery.bucket if recovery else None
+                )
             )
         return Neo4j(
             DataSystem.NEO4J,
@@ -215,7 +219,7 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 wait=DataSystem.NEO4J in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup]),
+            pulumi.ResourceOptions(parent=self, depends_on=needs),
         )
 
     def _kafka(self, settings: Settings, foundation: Foundation, operators: Operators) -> Kafka:

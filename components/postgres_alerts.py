@@ -17,6 +17,10 @@ _LATE = 2
 _LAG_SECONDS = 60
 """A standby replays what it lacks before it takes over: so much of a failover is spent on it."""
 
+_STANDING_STILL = 0.5
+"""Seconds by which a standby gets older in each second: 1 if it replays nothing. One that replays
+what it missed gets younger."""
+
 _TRANSACTION_SECONDS = 300
 """CloudNativePG's own threshold: longer ones hold back vacuum, and locks that others wait for."""
 
@@ -114,6 +118,8 @@ def _instances(pods: str, settings: PostgresSettings) -> list[Alert]:
                 "PostgresStandbyLeftBehind",
                 f"cnpg_pg_replication_in_recovery{{{pods}}} == 1 "
                 f"and on (pod) cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 0 "
+                # One that catches up from the archive has no receiver either, but replays.
+                f"and on (pod) deriv(cnpg_pg_replication_lag{{{pods}}}[3m]) > {_STANDING_STILL} "
                 f"and on () (count(cnpg_pg_replication_in_recovery{{{pods}}} == 0) > 0)",
                 60,
                 Severity.CRITICAL,
@@ -150,6 +156,17 @@ def _backups(pods: str, settings: PostgresSettings, timeout: int) -> list[Alert]
             Severity.CRITICAL,
             "{{ $labels.pod }} archived nothing for {{ $value | humanizeDuration }}, and its log "
             "waits: with only the archive left, that would be lost",
+            "postgres.md#archive-stale",
+        ),
+        # While it works off a backlog, it archived something a moment ago.
+        Alert(
+            "PostgresArchiveBehind",
+            f'cnpg_collector_pg_wal_archive_status{{{pods},value="ready"}} > on (pod) '
+            f"increase(cnpg_pg_stat_archiver_archived_count{{{pods}}}[{timeout}s])",
+            120,
+            Severity.CRITICAL,
+            "{{ $value }} segments of the log of {{ $labels.pod }} wait, more than were archived "
+            "in the time that one may take: with only the archive left, they would be lost",
             "postgres.md#archive-stale",
         ),
         Alert(

@@ -35,12 +35,9 @@ def store(name: str, bucket: str, settings: PostgresSettings) -> parts.Object:
         "configuration": {
             "destinationPath": f"s3://{bucket}/{name}",
             "s3Credentials": {"inheritFromIAMRole": True},
-            "data": {"compression": "gzip", "encryption": "aws:kms", "jobs": 2},
-            "wal": {
-                "compression": "gzip",
-                "encryption": "aws:kms",
-                "maxParallel": settings.archive_jobs,
-            },
+            # Without `encryption`, which would choose AWS's own key, not the bucket's.
+            "data": {"compression": "gzip", "jobs": 2},
+            "wal": {"compression": "gzip", "maxParallel": settings.archive_jobs},
         },
         "retentionPolicy": f"{settings.retention // DAY}d",
         "instanceSidecarConfiguration": {

@@ -29,6 +29,10 @@ _WAL_KEPT_SHARE = Decimal(1) / 2
 """Of the log's volume: what may be kept for a standby that is away. Beyond it the standby must be
 cloned again; without a bound, it would fill the volume and stop the primary."""
 
+_WAL_SIZE, _WAL_SIZE_SHARE = Decimal(2**30), Decimal(1) / 4
+"""Of the log's volume, and at most PostgreSQL's own 1 GB: what is written between two checkpoints.
+It is a soft limit, and half as much again is kept for standbys (upstream: 512 MB)."""
+
 _SMART_SHUTDOWN_SECONDS = 15
 """How long a stopping server waits for clients to leave by themselves. The pooler's never do."""
 
@@ -269,7 +273,9 @@ def _parameters(settings: PostgresSettings, timeout: int) -> dict[str, str]:
         "max_connections": str(postgres_pooler.connections(1 + len(settings.databases))),
         "idle_in_transaction_session_timeout": _ABANDONED,
         "max_slot_wal_keep_size": _megabytes(kept * _WAL_KEPT_SHARE),
+        "max_wal_size": _megabytes(min(_WAL_SIZE, kept * _WAL_SIZE_SHARE)),
         "shared_buffers": _megabytes(memory * _SHARED_BUFFERS_SHARE),
+        "wal_keep_size": _megabytes(min(_WAL_SIZE, kept * _WAL_SIZE_SHARE) / 2),
         "wal_retrieve_retry_interval": _FOLLOW_AGAIN,
     }
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from policies import cron
-from policies.model import Resource, is_true, mapping, text
+from policies.model import Resource, is_true, listing, mapping, text
 from policies.rule import Finding, Option, Options, Severity, rule
 from policies.rules.postgres import SCHEDULED_BACKUP
 from policies.rules.references import schedule_problem
@@ -135,26 +135,31 @@ def _velero_days(written: str) -> float | None:
     "postgres-object-store-encryption",
     Severity.HIGH,
     kinds=(OBJECT_STORE,),
-    why="A base backup is the whole database: unencrypted, a copy of it is a copy of all data.",
-    source="https://cloudnative-pg.io/plugin-barman-cloud/docs/plugin-barman-cloud.v1/",
-    remedy="Set configuration.data.encryption and configuration.wal.encryption.",
+    why="A base backup is the whole database. What asks for an encryption of its own gets a key "
+    "that nobody can take away: for aws:kms without a key that of AWS, whichever the bucket has.",
+    source="https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html",
+    remedy="Leave configuration.data.encryption and configuration.wal.encryption out, so that the "
+    "bucket's own key is taken; or name a key with --sse-kms-key-id.",
     passing="""
         kind: ObjectStore
         metadata: {name: postgres}
-        spec: {configuration: {data: {encryption: "aws:kms"}, wal: {encryption: "aws:kms"}}}
+        spec: {configuration: {data: {jobs: 2}, wal: {maxParallel: 1}}}
     """,
     failing="""
         kind: ObjectStore
         metadata: {name: postgres}
-        spec: {configuration: {data: {encryption: null}}}
+        spec: {configuration: {data: {encryption: "aws:kms"}}}
     """,
 )
 def postgres_object_store_encryption(
     resource: Resource, _: World, __: Options
 ) -> Iterator[Finding]:
-    """Require encryption of both parts of a backup."""
+    """Look for an encryption that overrides the bucket's."""
     configuration = mapping(resource.props, "spec", "configuration")
-    for part in ("data", "wal"):
-        if not text(configuration, part, "encryption"):
+    arguments = {"data": "additionalCommandArgs", "wal": "archiveAdditionalCommandArgs"}
+    for part, more in arguments.items():
+        asked = text(configuration, part, "encryption")
+        named = any("--sse-kms-key-id" in str(each) for each in listing(configuration, part, more))
+        if asked and not named:
             where = f"spec.configuration.{part}.encryption"
-            yield Finding(where, "not set", f"Set {where} to aws:kms (or AES256).")
+            yield Finding(where, asked, f"Leave {where} out.")

@@ -317,13 +317,24 @@ def protected(settings: PostgresSettings) -> Iterator[Contradiction]:
             (("protect",),),
         )
         return
-    most = instances - lost_with_a_zone(instances) - 1
-    if not 1 <= synchronous <= most:
-        right = "1" if most == 1 else f"from 1 to {most}"
+    # As many as go with a zone, the primary among them, could else be all that have a write: then
+    # the failover quorum promotes nobody.
+    least = lost_with_a_zone(instances)
+    most = instances - least - 1
+    if least > most:
+        yield Contradiction(
+            ("postgres", "instances"),
+            instances,
+            f"should be {ZONES}, or {instances + 1}, where protect is true: with {instances}, no "
+            "number of synchronous standbys both survives the loss of a zone and loses nothing",
+            (("protect",),),
+        )
+    elif not least <= synchronous <= most:
+        right = str(most) if least == most else f"from {least} to {most}"
         yield Contradiction(
             ("postgres", "synchronous"),
             synchronous,
-            f"should be {right} with {instances} instances, where protect is true: "
-            "none loses acknowledged writes, more stop them when one zone is gone",
+            f"should be {right} with {instances} instances, where protect is true: fewer lose "
+            "acknowledged writes or refuse a failover, more stop writes when one zone is gone",
             (("postgres", "instances"), ("protect",)),
         )

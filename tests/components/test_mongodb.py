@@ -339,7 +339,7 @@ def test_a_backup_is_overdue_by_its_own_interval() -> None:
 def test_a_backup_that_never_succeeded_is_missed_too() -> None:
     for kind in ("Incremental", "Logical"):
         expr = _alerts()[f"Mongodb{kind}BackupOverdue"]["expr"]
-        assert 'or kube_statefulset_created{namespace=' in expr
+        assert "or kube_statefulset_created{namespace=" in expr
 
 
 @pytest.mark.parametrize("alert", sorted(_alerts()))

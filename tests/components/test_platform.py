@@ -338,6 +338,18 @@ def test_backups_may_reach_the_bucket_and_the_role_for_it(platform: Registry, sy
     assert {"to": lender, "ports": parts.ports(80)} in egress
 
 
+@pytest.mark.parametrize("system", BACKED_UP)
+def test_pods_that_write_to_the_bucket_are_made_after_their_role(
+    platform: Registry, system: str
+) -> None:
+    """EKS lends a role to a Pod when it is made, and never again."""
+    roles = {
+        each.urn for each in platform.of("Role") if each.name == f"{system}-backup-access-role"
+    }
+    assert roles
+    assert roles <= _components(platform)[system].dependencies
+
+
 def test_each_role_is_for_the_account_of_the_pods_that_write(platform: Registry) -> None:
     trusted = {
         json.loads(role.inputs["assumeRolePolicy"])["Statement"][0]["Condition"]["StringEquals"][

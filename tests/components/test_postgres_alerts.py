@@ -96,7 +96,15 @@ def test_a_standby_is_left_behind_only_while_there_is_somebody_to_follow() -> No
     """Not in a failover, nor where another region's archive is followed."""
     expr = ALERTS["PostgresStandbyLeftBehind"].expr
     assert "is_wal_receiver_up" in expr
+    assert re.search(r"deriv\(cnpg_pg_replication_lag\S+\[3m\]\) > 0.5", expr)
     assert re.search(r"and on \(\) \(count\(cnpg_pg_replication_in_recovery\S+ == 0\) > 0\)$", expr)
+
+
+def test_an_archive_that_works_off_a_backlog_is_behind_too() -> None:
+    """More waits than was archived in the time that one segment may take."""
+    expr = ALERTS["PostgresArchiveBehind"].expr
+    assert re.search(r"increase\(cnpg_pg_stat_archiver_archived_count\S+\[\d+s\]\)$", expr)
+    assert ALERTS["PostgresArchiveBehind"].severity is Severity.CRITICAL
 
 
 @each_alert

@@ -62,7 +62,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "writes stop when a zone is gone": (
         {"postgres": {"instances": 5, "synchronous": 3}},
         "postgres.synchronous",
-        "is 3; it should be from 1 to 2 with 5 instances",
+        "is 3; it should be 2 with 5 instances",
+    ),
+    "a zone takes all that must have a write": (
+        {"postgres": {"instances": 5, "synchronous": 1}},
+        "postgres.synchronous",
+        "is 1; it should be 2 with 5 instances",
+    ),
+    "instances that no quorum fits": (
+        {"postgres": {"instances": 4, "synchronous": 1}},
+        "postgres.instances",
+        "is 4; it should be 3, or 5, where protect is true",
     ),
     "a service uses a system that there is not": (
         {

@@ -170,7 +170,7 @@ MUTATIONS: Table = {
         each(VELERO_SCHEDULE, put("spec.template.ttl", "12h0m0s")),
     ),
     "postgres-object-store-encryption": (
-        each(OBJECT_STORE, drop("spec.configuration.data.encryption")),
-        each(OBJECT_STORE, drop("spec.configuration.wal.encryption")),
+        each(OBJECT_STORE, put("spec.configuration.data.encryption", "aws:kms")),
+        each(OBJECT_STORE, put("spec.configuration.wal.encryption", "AES256")),
     ),
 }

@@ -56,7 +56,8 @@ _EXPORTER_CPU, _EXPORTER_MEMORY = "20m", "64Mi"
 _EPHEMERAL = "64Mi"
 
 _GRACE_SECONDS = 60
-"""For stop-redis.sh (up to 48 s, mostly 2 s) and the server's own shutdown (up to 10 s)."""
+"""For stop-redis.sh (up to 50 s if nobody answers, mostly 2 s) and the server's own shutdown (up to
+10 s)."""
 
 _FEWEST_ZONES = 3
 

@@ -8,17 +8,24 @@ set -eu
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
 
-# Begun anew at each look, which takes up to 12 s if nobody answers.
-pause_milliseconds=15000
-seconds=25
+# Begun anew at each look, which takes up to 18 s with three Sentinels of which none answers.
+pause_milliseconds=20000
+seconds=15
 
 hold_writes() {
     ask "$here" client pause "$pause_milliseconds" write >&2
 }
 
+# A Sentinel that could not run for two seconds distrusts its clock, and does nothing for 30 s: it
+# says that it begins, and goes no further.
+is_tilted() {
+    ask "$1" info sentinel | grep -q '^sentinel_tilt:1'
+}
+
 # Asks one Sentinel after the other until one begins.
 fail_over() {
     for sentinel in $REDIS_SENTINELS; do
+        ! is_tilted "$sentinel" || continue
         reply=$(ask "$sentinel" sentinel failover "$REDIS_MASTER_NAME")
         case $reply in
             OK | INPROG*)
@@ -34,7 +41,7 @@ fail_over() {
 # Whether the Sentinel that began is still at it, or done: one that is stopped itself, as where a
 # node is drained, forgets.
 goes_on() {
-    ask "$in_charge" sentinel master "$REDIS_MASTER_NAME" | awk -v self="$self" '
+    ! is_tilted "$in_charge" && ask "$in_charge" sentinel master "$REDIS_MASTER_NAME" | awk -v self="$self" '
         NR % 2 { key = $0; next }
         { field[key] = $0 }
         END {

@@ -61,8 +61,9 @@ cd "$root"
 pivot_root . .old
 umount -l /.old
 mount --make-rshared /
-# A loop device that is freed with its last mount: it ends with the node, however that ends.
-[ -z "${DISK:-}" ] || mount -o loop,noatime,discard "$DISK" "$FOLDER/volumes"
+# A loop device that is freed with its last mount: it ends with the node, however that ends. The kernel
+# outlives the node, so nobody waits until this machine's own disk has what was written.
+[ -z "${DISK:-}" ] || mount -o loop,noatime,discard,barrier=0 "$DISK" "$FOLDER/volumes"
 echo "$NAME" >/proc/sys/kernel/hostname
 export PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root
 

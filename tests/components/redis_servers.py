@@ -96,6 +96,16 @@ class Member:
         os.killpg(self.process.pid, with_signal)
         self.process.wait(timeout=30)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keep the process from running meanwhile."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
     def begin(self, name: str) -> subprocess.Popen[bytes]:
         """Run a script beside the server."""
         return subprocess.Popen(["sh", self._script(name)], env=self.environment)

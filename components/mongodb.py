@@ -479,7 +479,7 @@ def _backup(name: str, args: MongodbArgs) -> parts.Object:
                 "type": "incremental-base",
                 **_retention(settings.kept(settings.base_every)),
             },
-            # They go with their base.
+            # What is stored goes with its base; the objects stay (docs/runbooks/mongodb.md).
             {**_task("incremental", settings.incremental_every), "type": "incremental"},
             {
                 **_task("logical", settings.logical_every),

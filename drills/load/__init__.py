@@ -1,1 +1,1 @@
-"""Client programs that run in a Pod: standard library, python3-psycopg2 and python3-redis only."""
+"""Client programs that run in a Pod, with the standard library and the driver of one store."""

@@ -55,6 +55,16 @@ another_is_master() {
     [ -n "$master" ] && [ "$master" != "$self" ]
 }
 
+# A Sentinel does this too, one server after the other, unless it stands still just then. Until one
+# follows the new master, that takes no writes.
+have_the_others_follow() {
+    for server in $REDIS_SERVERS; do
+        [ "$server" = "$self" ] || [ "$server" = "$master" ] ||
+            [ "$(named_by_server "$server")" = "$master" ] ||
+            ask "$server" replicaof "${master%:*}" "${master##*:}" >&2
+    done
+}
+
 [ "$(role)" = master ] || exit 0
 hold_writes
 fail_over || exit 0
@@ -68,3 +78,4 @@ while ! another_is_master; do
     goes_on || fail_over || true
     sleep 0.5
 done
+have_the_others_follow

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -276,6 +278,35 @@ def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(
     kept = new.ask("lrange", "journal", "0", "-1").split()
     assert acknowledged
     assert [entry for entry in acknowledged if entry not in kept] == []
+
+
+STANDS_STILL = """#!/bin/sh
+# In place of Sentinels that promote a replica, name it, and have no other follow it.
+case " $* " in
+    *" sentinel failover "*) exec "$REAL" -h "$NEW_HOST" -p "$NEW_PORT" replicaof no one ;;
+    *" sentinel get-master-addr-by-name "*) printf '%s\\n' "$NEW_HOST" "$NEW_PORT" ;;
+    *) exec "$REAL" "$@" ;;
+esac
+"""
+
+
+def test_the_others_follow_the_new_master_though_its_sentinel_stands_still(
+    redis: Servers, tmp_path: Path
+) -> None:
+    old, (new, other) = redis.master, redis.replicas
+    (tmp_path / "redis-cli").write_text(STANDS_STILL)
+    (tmp_path / "redis-cli").chmod(0o755)
+    path = old.environment["PATH"]
+    told = {"NEW_HOST": "127.0.0.1", "NEW_PORT": str(new.port), "PATH": f"{tmp_path}:{path}"}
+    real = {"REAL": shutil.which("redis-cli", path=path) or ""}
+    for sentinel in redis.sentinels:
+        sentinel.kill()  # else they would take the promotion back
+    try:
+        stopping = replace(old, environment={**old.environment, **told, **real})
+        assert stopping.script("stop-redis.sh")
+        assert other.replication["master_port"] == str(new.port)
+    finally:
+        old.kill()  # which comes back as what the others follow says
 
 
 def test_a_master_that_nobody_replaces_acknowledges_nothing_more_once_it_stops(

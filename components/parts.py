@@ -151,15 +151,18 @@ is slow just when it must be quick: at its start, in a probe, in a promotion tha
 """
 
 
-def container_resources(cpu_request: str, memory: str, ephemeral: str = EPHEMERAL) -> Object:
+def container_resources(
+    cpu_request: str, memory: str, ephemeral: str = EPHEMERAL, *, cpu_limit: str | None = None
+) -> Object:
     """Requests and limits of one container.
 
     Memory and ephemeral storage cannot be taken back from a running process, so their limit is
     their request: a Pod is never evicted because its neighbours grew. CPU can be taken back, so
-    it may burst to `CPU_BURST` times its request, and in any case to a whole core.
+    it may burst to `CPU_BURST` times its request, and in any case to a whole core, unless another
+    `cpu_limit` is given.
     """
     request = millicores(cpu_request)
-    limit = max(request * CPU_BURST, CPU_LEAST_BURST)
+    limit = millicores(cpu_limit) if cpu_limit else max(request * CPU_BURST, CPU_LEAST_BURST)
     fixed = {
         "memory": size(size_in_bytes(memory)),
         "ephemeral-storage": size(size_in_bytes(ephemeral)),

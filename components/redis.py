@@ -52,6 +52,9 @@ _BACKLOG_SHARE = Decimal(1) / 32
 """Of the container's memory: how far a replica may be behind and need no full copy."""
 
 _SENTINEL_CPU, _SENTINEL_MEMORY, _SENTINEL_STORAGE = "50m", "64Mi", "1Gi"
+_SENTINEL_CPU_LIMIT = "250m"
+"""It spins while a Service of another has no Pod behind it: docs/decisions/redis-addresses.md."""
+
 _EXPORTER_CPU, _EXPORTER_MEMORY = "20m", "64Mi"
 _EPHEMERAL = "64Mi"
 
@@ -324,7 +327,9 @@ def _sentinels(name: str, settings: RedisSettings) -> _Set:
         start="start-sentinel.sh",
         ready="ready-sentinel.sh",
         storage=_SENTINEL_STORAGE,
-        resources=parts.container_resources(_SENTINEL_CPU, _SENTINEL_MEMORY, _EPHEMERAL),
+        resources=parts.container_resources(
+            _SENTINEL_CPU, _SENTINEL_MEMORY, _EPHEMERAL, cpu_limit=_SENTINEL_CPU_LIMIT
+        ),
     )
 
 

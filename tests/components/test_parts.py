@@ -48,6 +48,11 @@ def test_cpu_may_burst_within_a_limit_to_a_whole_core_at_least(requested: str, l
     assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == (requested, limit)
 
 
+def test_cpu_that_would_only_be_burnt_is_held_to_a_limit() -> None:
+    resources = parts.container_resources("50m", "64Mi", cpu_limit="250m")
+    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == ("50m", "250m")
+
+
 def test_labels_contain_the_selector() -> None:
     assert parts.selector("redis").items() <= parts.labels("redis", "data").items()
 

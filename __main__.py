@@ -18,10 +18,13 @@ gc.disable()
 
 settings = from_program()
 forbid_losses(settings)
-platform = Platform(
-    settings.prefix,
-    PlatformArgs(settings=settings.with_replaced_images(), stack=pulumi.get_stack()),
-)
+try:
+    platform = Platform(
+        settings.prefix,
+        PlatformArgs(settings=settings.with_replaced_images(), stack=pulumi.get_stack()),
+    )
+except ValueError as problem:  # what a part alone can tell, such as a bucket that is its own
+    raise pulumi.RunError(f"stacks/Pulumi.{pulumi.get_stack()}.yaml: {problem}") from None
 
 for name, value in platform.outputs.items():
     pulumi.export(name, value)

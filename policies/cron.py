@@ -21,7 +21,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("hour", 0, 23, {}),
     ("day of month", 1, 31, {}),
     ("month", 1, 12, _MONTHS),
-    ("day of week", 0, 7, _WEEKDAYS),
+    ("day of week", 0, 6, _WEEKDAYS),
 )
 _SHORTHANDS = {
     "@yearly": "0 0 1 1 *",
@@ -32,6 +32,7 @@ _SHORTHANDS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+_UNITS = {"h": 3600, "m": 60, "s": 1}
 _CALENDAR_START = date(2024, 1, 1)
 _CALENDAR_DAYS = 4 * 366
 """A span that holds a leap year, and every date on several days of the week."""
@@ -63,6 +64,9 @@ def longest_gap(schedule: str, *, seconds: bool = False) -> int | None:
     Raises:
         ValueError: if it is no schedule; see `parse`.
     """
+    if every := re.fullmatch(r"@every ((?:\d+[hms])+)", schedule.strip()):
+        parts = re.findall(r"(\d+)([hms])", every[1])
+        return max(sum(int(amount) * _UNITS[unit] for amount, unit in parts), 1)
     parsed = parse(schedule, seconds=seconds)
     times = parsed.seconds_of_day
     days = [number for number, day in enumerate(_calendar()) if parsed.runs_on(day)]
@@ -101,7 +105,7 @@ def parse(schedule: str, *, seconds: bool = False) -> Schedule:
         ),
         days=days,
         months=months,
-        weekdays=frozenset(day % 7 for day in weekdays),
+        weekdays=weekdays,
         either_day=not _open(fields[3]) and not _open(fields[5]),
     )
 

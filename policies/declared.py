@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from policies import manifests
+from policies import documents, manifests
 from policies.model import SECRET, UNKNOWN, Resource
 from policies.wire import SIGNATURE, UNKNOWN_MARKS
 
@@ -39,8 +39,16 @@ def from_file(path: Path) -> list[Resource]:
         listed = state.get("deployment", {}).get("resources") if isinstance(state, dict) else None
         if not isinstance(listed, list):
             raise ValueError(f"{path} is no state: write one with `pulumi stack export --file`")
-        return [resource(each["type"], each["urn"], each.get("inputs") or {}) for each in listed]
-    found = [each for each in yaml.safe_load_all(text) if each]
+        try:
+            return [
+                resource(each["type"], each["urn"], each.get("inputs") or {}) for each in listed
+            ]
+        except (KeyError, TypeError):
+            raise ValueError(f"{path} is no state: a resource has no type or URN") from None
+    try:
+        found = [data for _, data in documents.read(text.encode()) if data]
+    except yaml.YAMLError as problem:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(problem).split())}") from None
     objects = [each for document in found for each in _items(document)]
     if not objects or not all(isinstance(each, dict) and "kind" in each for each in objects):
         raise ValueError(f"{path} holds no manifests: each document needs a kind")

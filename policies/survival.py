@@ -356,10 +356,13 @@ def _pools(cluster: Resource, role: str, world: World) -> Placement:
 
 
 def _copies(copies: int, brokers: Placement, cluster: Resource, world: World) -> Placement:
-    """Copies of a partition: on different brokers, and in different zones if these are known."""
+    """Copies of a partition: on different brokers, and in different zones if these are known.
+
+    Zones that are known say nothing where all brokers may lie in one.
+    """
     copies = min(copies, brokers.servers)
     per_zone = min(copies, brokers.per_zone)
-    if kafka.knows_zones(cluster):
+    if kafka.knows_zones(cluster) and brokers.per_zone < brokers.servers:
         per_zone = min(per_zone, -(-copies // spread.zones(world)))
     return Placement(copies, per_zone, min(per_zone, brokers.per_host))
 
@@ -406,8 +409,13 @@ def _redis(servers: Workload, world: World) -> System:
 def _neo4j(group: list[Workload], world: World) -> System:
     placements = [_place(each, world) for each in group]
     servers = sum(each.servers for each in placements)
-    together = spread.is_strict(group[0].pod, spread.ZONE, group[-1].labels)
-    per_zone = -(-servers // spread.zones(world)) if together else servers
+
+    def apart(key: str) -> bool:
+        """Whether each of them keeps away from every one, for none sees to it for the others."""
+        return all(spread.is_strict(a.pod, key, b.labels) for a in group for b in group)
+
+    per_zone = -(-servers // spread.zones(world)) if apart(spread.ZONE) else servers
+    per_host = 1 if apart(spread.HOST) else per_zone
     copies = min(neo4j.primaries(group[0], world), servers)
     zone_of_copies = min(copies, per_zone)
     namespace = group[0].resource.namespace
@@ -417,13 +425,13 @@ def _neo4j(group: list[Workload], world: World) -> System:
         (
             Group(
                 "servers",
-                Placement(servers, per_zone, per_zone),
+                Placement(servers, per_zone, min(per_zone, per_host)),
                 quorum=_majority(servers),
                 writes=_majority(servers),
             ),
             Group(
                 "copies of a database",
-                Placement(copies, zone_of_copies, zone_of_copies),
+                Placement(copies, zone_of_copies, min(zone_of_copies, per_host)),
                 quorum=_majority(copies),
                 writes=_majority(copies),
             ),

@@ -452,7 +452,11 @@ class World:
             self.selected(budget.namespace, pod_selector(budget))
             for budget in self.selecting(DISRUPTION_BUDGET, workload)
         )
-        return max((sum(each.replicas for each in group) for group in groups), default=0)
+        return max((sum(map(_servers, group)) for group in groups), default=0)
+
+
+def _servers(workload: Workload) -> int:
+    return workload.replicas if workload.resource.kind == STATEFUL_SET else 0
 
 
 class _Labelled(Generic[T]):
@@ -527,7 +531,15 @@ def pod_selector(resource: Resource) -> Mapping[str, Any]:
     if resource.kind == SERVICE:
         return {"matchLabels": mapping(resource.props, "spec", "selector")}
     key = "podSelector" if resource.kind == NETWORK_POLICY else "selector"
+    if resource.kind == DISRUPTION_BUDGET and at(resource.props, "spec", key) is None:
+        return _NOBODY
     return mapping(resource.props, "spec", key)
+
+
+_NOBODY: Mapping[str, Any] = {
+    "matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": []}]
+}
+"""What a budget without a selector picks; an empty selector picks everybody."""
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:

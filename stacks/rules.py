@@ -149,8 +149,16 @@ def _systems(settings: model.Settings) -> Iterator[Contradiction]:
 
 def _postgres(settings: model.Settings) -> Iterator[Contradiction]:
     own, objectives = settings.postgres, settings.objectives
-    if settings.protect:
-        yield from postgres.protected(own)
+    refused = list(postgres.protected(own)) if settings.protect else []
+    yield from refused
+    if own.synchronous >= len(settings.zones) and not refused:
+        yield Contradiction(
+            ("postgres", "synchronous"),
+            own.synchronous,
+            f"should be less than the number of zones ({len(settings.zones)}): each copy needs a "
+            "zone of its own",
+            (("zones",),),
+        )
     if settings.role == "standby":
         yield from postgres.following(own)
     yield from postgres.against(own, objectives.postgres)
@@ -174,6 +182,14 @@ def _mongodb(settings: model.Settings) -> Iterator[Contradiction]:
 
 
 def _neo4j(settings: model.Settings) -> Iterator[Contradiction]:
+    if settings.neo4j.servers > len(settings.zones):
+        yield Contradiction(
+            ("neo4j", "servers"),
+            settings.neo4j.servers,
+            f"should be no more than the number of zones ({len(settings.zones)}): each server "
+            "needs a zone of its own, or one zone takes a majority with it",
+            (("zones",),),
+        )
     if settings.protect:
         yield from neo4j.protected(settings.neo4j)
     yield from neo4j.licensed(settings.neo4j)

@@ -8,11 +8,11 @@ quantities ("10Gi", "250m").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from stacks import rules
 from stacks.contradictions import Contradiction
@@ -244,8 +244,11 @@ class Settings(Model):
         return set(_images(self.model_dump()))
 
     def with_replaced_images(self) -> Self:
-        """The same settings, with each image that `images` names replaced."""
-        return self.model_validate(_replaced(self.model_dump(), self.images))
+        """The same settings, with each image that `images` names replaced.
+
+        They are not judged anew: what stands for an image is known by what it stands for.
+        """
+        return _replaced(self, self.images)
 
     def contradictions(self) -> Iterator[Contradiction]:
         """What no part can see alone: zones, calls between services, topics, objectives."""
@@ -265,10 +268,16 @@ def _images(part: dict[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _replaced(part: dict[str, Any], images: dict[str, str]) -> dict[str, Any]:
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def _replaced(part: _Part, images: Mapping[str, str]) -> _Part:
     def own(key: str, value: object) -> object:
-        if isinstance(value, dict):
+        if isinstance(value, BaseModel):
             return _replaced(value, images)
+        if isinstance(value, dict):
+            return {each: own(each, inner) for each, inner in value.items()}
         return images.get(value, value) if _is_image(key) and isinstance(value, str) else value
 
-    return {key: own(key, value) for key, value in part.items()}
+    changed = {key: new for key, value in part if (new := own(key, value)) != value}
+    return part.model_copy(update=changed)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from policies.model import Resource, at, is_true, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
-from policies.spread import HOST, ZONE
+from policies.spread import HOST, ZONE, is_strict
 from policies.world import World
 
 CLUSTER = "postgresql.cnpg.io/Cluster"
@@ -127,16 +127,22 @@ def postgres_failover_quorum(resource: Resource, _: World, __: Options) -> Itera
     kinds=(CLUSTER,),
     why="Preferred anti-affinity, the default, may put primary and standbys into one zone.",
     source=f"{_DOCS}/scheduling/#pod-affinity-and-anti-affinity",
-    remedy=f"Set affinity.podAntiAffinityType to required and topologyKey to {ZONE}.",
+    remedy=f"Set affinity.podAntiAffinityType to required and topologyKey to {ZONE}; with more "
+    "instances than zones, spread them by topologySpreadConstraints with DoNotSchedule.",
     passing=_cluster(f"{{affinity: {{podAntiAffinityType: required, topologyKey: {ZONE}}}}}"),
     failing=_cluster("{affinity: {podAntiAffinityType: preferred}}"),
 )
 def postgres_zone_affinity(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
-    """Require one instance a zone."""
+    """Require that not all instances may share a zone."""
+    if instances_of(resource) <= 1 or is_strict(pod(resource), ZONE):
+        return
     affinity = mapping(resource.props, "spec", "affinity")
+    if at(affinity, "enablePodAntiAffinity") is False:
+        where = "spec.affinity.enablePodAntiAffinity"
+        yield Finding(where, "false", f"Set {where} to true.")
     for key, wanted in {"podAntiAffinityType": "required", "topologyKey": ZONE}.items():
         found = text(affinity, key)
-        if instances_of(resource) > 1 and found != wanted:
+        if found != wanted:
             where = f"spec.affinity.{key}"
             yield Finding(where, found or "not set", f"Set {where} to {wanted}.")
 
@@ -404,7 +410,8 @@ def archive_timeout(cluster: Resource) -> float | None:
 def pod(cluster: Resource) -> Mapping[str, object]:
     """The scheduling rules of the instances in the form of a Pod's, defaults filled in."""
     affinity = mapping(cluster.props, "spec", "affinity")
-    required = text(affinity, "podAntiAffinityType") == "required"
+    off = at(affinity, "enablePodAntiAffinity") is False
+    required = text(affinity, "podAntiAffinityType") == "required" and not off
     term = {"topologyKey": text(affinity, "topologyKey") or HOST}
     return {
         "affinity": {

@@ -370,6 +370,19 @@ _REPLACED = {
 }
 """API versions that are gone, or going, and what came after."""
 
+_LATEST = {
+    ("networking.istio.io/v1alpha3", "EnvoyFilter"),
+    ("networking.istio.io/v1beta1", "ProxyConfig"),
+    ("certificates.k8s.io/v1beta1", "ClusterTrustBundle"),
+    ("certificates.k8s.io/v1beta1", "PodCertificateRequest"),
+    ("coordination.k8s.io/v1beta1", "LeaseCandidate"),
+}
+"""Kinds that came no further (Kubernetes 1.36, Istio 1.31)."""
+
+_REMOVED = {
+    ("policy/v1beta1", "PodSecurityPolicy"): "Remove it: Pod Security admission took its place.",
+}
+
 
 @rule(
     "resource-api-version",
@@ -383,6 +396,8 @@ _REPLACED = {
 )
 def resource_api_version(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
     """Look the API version up."""
+    declared = (resource.api_version, resource.kind.rpartition("/")[2])
     successor = _REPLACED.get(resource.api_version)
-    if successor:
-        yield Finding("apiVersion", resource.api_version, f"Use {successor}.")
+    if successor and declared not in _LATEST:
+        remedy = _REMOVED.get(declared, f"Use {successor}.")
+        yield Finding("apiVersion", resource.api_version, remedy)

@@ -13,7 +13,6 @@ from policies.world import (
     POD,
     REPLICATED,
     SCALED_OBJECT,
-    Workload,
     World,
     least_of,
     pod_selector,
@@ -242,14 +241,13 @@ def disruption_budget_allows_eviction(
             yield Finding("spec.maxUnavailable", str(unavailable), "Set spec.maxUnavailable to 1.")
         return
     available = at(resource.props, "spec", "minAvailable")
-    for workload in _static(resource, world):
-        replicas = workload.replicas
-        if resolved(available, replicas) == replicas and replicas > 0:
-            yield Finding(
-                "spec.minAvailable",
-                f"{available}, all {replicas} replicas of {workload.resource.object_name}",
-                "Replace spec.minAvailable by spec.maxUnavailable: 1.",
-            )
+    replicas, names = _static(resource, world)
+    if resolved(available, replicas) == replicas > 0:
+        yield Finding(
+            "spec.minAvailable",
+            f"{available}, all {replicas} replicas of {names}",
+            "Replace spec.minAvailable by spec.maxUnavailable: 1.",
+        )
 
 
 @rule(
@@ -280,28 +278,27 @@ def disruption_budget_bound(resource: Resource, _: World, __: Options) -> Iterat
     source=_BUDGETS,
     remedy="Use maxUnavailable: 1.",
     passing="{kind: PodDisruptionBudget, metadata: {name: web}, spec: {maxUnavailable: 1}}",
-    failing="{kind: PodDisruptionBudget, metadata: {name: web}, spec: {maxUnavailable: 3}}",
+    failing="{kind: PodDisruptionBudget, metadata: {name: web}, spec: {maxUnavailable: 9}}",
 )
 def disruption_budget_within_replicas(
     resource: Resource, world: World, _: Options
 ) -> Iterator[Finding]:
     """Compare a budget with the replicas of what it selects."""
-    for workload in _static(resource, world):
-        replicas, name = workload.replicas, workload.resource.object_name
-        unavailable = resolved(at(resource.props, "spec", "maxUnavailable"), replicas)
-        available = resolved(at(resource.props, "spec", "minAvailable"), replicas)
-        if unavailable is not None and unavailable >= replicas > 1:
-            yield Finding(
-                "spec.maxUnavailable",
-                f"{unavailable}, all {replicas} replicas of {name}",
-                "Set spec.maxUnavailable to 1.",
-            )
-        if available is not None and available > replicas:
-            yield Finding(
-                "spec.minAvailable",
-                f"{available}, more than the {replicas} replicas of {name}",
-                "Replace spec.minAvailable by spec.maxUnavailable: 1.",
-            )
+    replicas, names = _static(resource, world)
+    unavailable = resolved(at(resource.props, "spec", "maxUnavailable"), replicas)
+    available = resolved(at(resource.props, "spec", "minAvailable"), replicas)
+    if unavailable is not None and unavailable >= replicas > 1:
+        yield Finding(
+            "spec.maxUnavailable",
+            f"{unavailable}, all {replicas} replicas of {names}",
+            "Set spec.maxUnavailable to 1.",
+        )
+    if available is not None and available > replicas > 0:
+        yield Finding(
+            "spec.minAvailable",
+            f"{available}, more than the {replicas} replicas of {names}",
+            "Replace spec.minAvailable by spec.maxUnavailable: 1.",
+        )
 
 
 @rule(
@@ -376,13 +373,20 @@ def disruption_budget_unhealthy_eviction(
         )
 
 
-def _static(budget: Resource, world: World) -> list[Workload]:
-    """Replicated workloads that a budget selects and no autoscaler resizes."""
-    return [
+def _static(budget: Resource, world: World) -> tuple[int, str]:
+    """How many replicas a budget counts at least, of all that it selects together, and whose.
+
+    0 where autoscalers resize them all: `disruption-budget-below-autoscaler` tells of these.
+    """
+    guarded = [
         workload
         for workload in world.selected(budget.namespace, pod_selector(budget))
-        if workload.resource.kind in REPLICATED and not world.autoscalers(workload.resource)
+        if workload.resource.kind in REPLICATED
     ]
+    if all(world.autoscalers(each.resource) for each in guarded):
+        return 0, ""
+    names = " and ".join(each.resource.object_name for each in guarded)
+    return sum(world.least_replicas(each)[0] for each in guarded), names
 
 
 # Autoscalers ------------------------------------------------------------------------------------

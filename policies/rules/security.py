@@ -75,7 +75,7 @@ def container_no_privilege_escalation(
     resource: Resource, world: World, _: Options
 ) -> Iterator[Finding]:
     """Require that escalation is off; by default it is on."""
-    for container in world.workload(resource).all_containers:
+    for container in _on_linux(world.workload(resource)):
         allowed = at(container.spec, "securityContext", "allowPrivilegeEscalation")
         if allowed is not False:
             found = "true" if allowed else "not set (true)"
@@ -94,7 +94,7 @@ def container_no_privilege_escalation(
 )
 def container_capabilities(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require that all capabilities are dropped."""
-    for container in world.workload(resource).all_containers:
+    for container in _on_linux(world.workload(resource)):
         held = mapping(container.spec, "securityContext", "capabilities")
         if "ALL" not in texts(held, "drop"):
             yield _set(container, "capabilities.drop", "without ALL", "[ALL]")
@@ -116,7 +116,7 @@ def container_capabilities(resource: Resource, world: World, _: Options) -> Iter
 )
 def container_read_only_root(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require a read-only root."""
-    for container in world.workload(resource).all_containers:
+    for container in _on_linux(world.workload(resource)):
         if not is_true(container.spec, "securityContext", "readOnlyRootFilesystem"):
             yield _set(container, "readOnlyRootFilesystem", "not true", "true")
 
@@ -154,10 +154,15 @@ def container_non_root(resource: Resource, world: World, _: Options) -> Iterator
 def container_seccomp(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require a profile."""
     workload = world.workload(resource)
-    for container in workload.all_containers:
+    for container in _on_linux(workload):
         profile = text(_effective(workload, container, "seccompProfile"), "type")
         if profile not in {"RuntimeDefault", "Localhost"}:
             yield _set(container, "seccompProfile.type", profile or "not set", "RuntimeDefault")
+
+
+def _on_linux(workload: Workload) -> list[Container]:
+    """Its containers; none on Windows, where the API server refuses what is asked of them."""
+    return [] if text(workload.pod, "os", "name") == "windows" else workload.all_containers
 
 
 def _effective(workload: Workload, container: Container, key: str) -> object:
@@ -358,9 +363,12 @@ def resource_namespace(resource: Resource, _: World, __: Options) -> Iterator[Fi
 # Secrets and identities -------------------------------------------------------------------------
 
 _SENSITIVE = re.compile(
-    r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?)$",
+    r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?)$"
+    r"|^(PGPASSWORD|MYSQL_PWD|REDISCLI_AUTH)$",
     re.IGNORECASE,
 )
+_HARMLESS = re.compile(r"/\S*|yes|no|true|false|on|off", re.IGNORECASE)
+"""The path of a file that holds the secret, or a switch such as ALLOW_EMPTY_PASSWORD."""
 
 
 @rule(
@@ -379,7 +387,7 @@ def container_no_secret_env(resource: Resource, world: World, _: Options) -> Ite
         for variable in mappings(container.spec, "env"):
             name, value = text(variable, "name"), variable.get("value")
             hidden = isinstance(value, Opaque) and value.is_secret
-            given = isinstance(value, Opaque) or bool(value)
+            given = isinstance(value, Opaque) or bool(value and not _HARMLESS.fullmatch(str(value)))
             if hidden or (given and _SENSITIVE.search(name)):
                 where = f"{container.path}.env[{name}]"
                 yield Finding(

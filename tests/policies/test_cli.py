@@ -93,6 +93,21 @@ def test_parity_tells_what_is_missing(capsys: pytest.CaptureFixture[str], baseli
     assert "Ingress" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.yaml", "a: [", "is no YAML"),
+        ("a.json", '{"deployment": {"resources": [{"urn": "a"}]}}', "has no type or URN"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert cli.main(["survival", str(tmp_path / name)]) == 2
+    assert problem in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["survival", "check"])
 def test_file_that_is_missing_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert cli.main([command, "none.yaml"]) == 2

@@ -152,3 +152,123 @@ def test_service_may_select_what_the_prometheus_operator_makes(declared: bool) -
     )
     found = said(service, owner) if declared else said(service)
     assert ("service-selects" in found) is not declared
+
+
+def web(kind: str = "Deployment", replicas: int = 3, pod: str = "", name: str = "web") -> str:
+    """A workload of three Pods labelled `app: web`, whose spec has what is given."""
+    return (
+        f"{{apiVersion: apps/v1, kind: {kind}, metadata: {{name: {name}, namespace: games}},"
+        f" spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: web}}}},"
+        f" template: {{metadata: {{labels: {{app: web}}}}, spec: {{{pod}}}}}}}}}"
+    )
+
+
+def budget(spec: str) -> str:
+    """A disruption budget."""
+    return (
+        "{apiVersion: policy/v1, kind: PodDisruptionBudget,"
+        f" metadata: {{name: web, namespace: games}}, spec: {{{spec}}}}}"
+    )
+
+
+WEB = "selector: {matchLabels: {app: web}}"
+
+
+def test_a_budget_without_a_selector_guards_nobody() -> None:
+    """An empty one guards all: `policy/v1` says so."""
+    nobody, everybody = (
+        said(web(), budget(f"maxUnavailable: 1{selector}")) for selector in ("", ", selector: {}")
+    )
+    alone = {"disruption-budget-selects", "workload-disruption-budget"}
+    assert (nobody & alone, everybody & alone) == (alone, set())
+
+
+def test_a_budget_counts_all_that_it_selects_together() -> None:
+    canary = web(replicas=1, name="canary")
+    enough, too_much = (
+        said(web(), canary, budget(f"minAvailable: {least}, {WEB}")) for least in (2, 4)
+    )
+    every = {"disruption-budget-within-replicas", "disruption-budget-allows-eviction"}
+    assert enough & every == set()
+    assert too_much & every == {"disruption-budget-allows-eviction"}
+
+
+def test_helpers_of_a_stateful_set_make_it_no_system_of_several() -> None:
+    helper = (
+        "{apiVersion: batch/v1, kind: CronJob, metadata: {name: backup, namespace: games}, spec:"
+        " {schedule: '0 3 * * *', jobTemplate: {spec: {template: {metadata: {labels: {app: web}},"
+        " spec: {}}}}}}"
+    )
+    found = said(web("StatefulSet"), helper, budget(f"maxUnavailable: 1, {WEB}"))
+    assert "workload-rolling-update" not in found
+
+
+def test_of_windows_nothing_is_asked_that_the_api_server_refuses() -> None:
+    containers = "containers: [{name: web, image: 'registry.example/web:1'}]"
+    linux, windows = (
+        said(web(pod=f"{system}{containers}")) for system in ("", "os: {name: windows}, ")
+    )
+    assert linux - windows == {
+        "container-capabilities",
+        "container-no-privilege-escalation",
+        "container-read-only-root",
+        "container-seccomp",
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "gone"),
+    [
+        ("networking.istio.io/v1alpha3", "EnvoyFilter", False),
+        ("networking.istio.io/v1alpha3", "VirtualService", True),
+        ("certificates.k8s.io/v1beta1", "ClusterTrustBundle", False),
+        ("policy/v1beta1", "PodSecurityPolicy", True),
+    ],
+)
+def test_a_version_is_gone_only_if_its_kind_came_further(
+    version: str, kind: str, gone: bool
+) -> None:
+    found = said(
+        f"{{apiVersion: {version}, kind: {kind}, metadata: {{name: a, namespace: games}}}}"
+    )
+    assert ("resource-api-version" in found) is gone
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("PGPASSWORD", "hunter2", True),
+        ("API_TOKEN", "abc", True),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/credentials/cloud", False),
+        ("ALLOW_EMPTY_PASSWORD", "no", False),
+    ],
+)
+def test_neither_a_path_nor_a_switch_is_a_secret(name: str, value: str, secret: bool) -> None:
+    variable = f"env: [{{name: {name}, value: '{value}'}}]"
+    found = said(web(pod=f"containers: [{{name: web, image: 'a:1', {variable}}}]"))
+    assert ("container-no-secret-env" in found) is secret
+
+
+@pytest.mark.parametrize(
+    ("spec", "apart"),
+    [
+        ("affinity: {podAntiAffinityType: required, topologyKey: topology.kubernetes.io/zone}", 1),
+        (
+            "affinity: {enablePodAntiAffinity: false, podAntiAffinityType: required,"
+            " topologyKey: topology.kubernetes.io/zone}",
+            0,
+        ),
+        (
+            "affinity: {podAntiAffinityType: required, topologyKey: kubernetes.io/hostname},"
+            " topologySpreadConstraints: [{topologyKey: topology.kubernetes.io/zone, maxSkew: 1,"
+            " whenUnsatisfiable: DoNotSchedule}]",
+            1,
+        ),
+    ],
+)
+def test_instances_are_apart_by_whatever_keeps_them_so(spec: str, apart: int) -> None:
+    found = said(
+        "{apiVersion: postgresql.cnpg.io/v1, kind: Cluster, metadata: {name: a, namespace: games},"
+        f" spec: {{instances: 5, {spec}}}}}"
+    )
+    assert ("postgres-zone-affinity" in found) is not bool(apart)

@@ -78,6 +78,12 @@ def test_brokers_that_may_share_a_zone_lose_their_copies_with_it() -> None:
     assert not judged(seen, "kafka", Domain.ZONE).writes
 
 
+def test_zones_that_are_known_keep_no_brokers_apart() -> None:
+    anywhere: dict[str, Any] = {"template": {"pod": {"topologySpreadConstraints": []}}}
+    seen = world(spec("KafkaNodePool", "brokers", anywhere))
+    assert not judged(seen, "kafka", Domain.ZONE).writes
+
+
 def test_one_copy_of_a_graph_goes_with_its_server() -> None:
     single = {
         "kind": "ConfigMap",

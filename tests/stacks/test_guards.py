@@ -13,10 +13,16 @@ from tests.stacks.conftest import Project
 
 pytestmark = pytest.mark.unit
 
-PRODUCER = {"tier": "core", "image": "example.com/a:1", "uses": ["kafka"], "produces": ["moves"]}
+PRODUCER = {
+    "tier": "core",
+    "image": "example.com/a:1",
+    "uses": ["kafka"],
+    "produces": ["moves"],
+    "replicas": {"min": 7, "max": 9},
+}
 BEFORE: dict[str, Any] = {
     "region": "us-east-1",
-    "zones": ["us-east-1a", "us-east-1b", "us-east-1c"],
+    "zones": [f"us-east-1{letter}" for letter in "abcdefg"],
     "neo4j": {"accept_license": True, "issuer": "platform", "servers": 3},
     "services": {"engine": PRODUCER},
     "topics": {"moves": {"key": "game", "partitions": 12}},

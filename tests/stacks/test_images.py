@@ -25,3 +25,11 @@ def test_every_image_that_is_named_can_be_replaced(settings: Settings, image: st
 
 def test_without_replacements_all_stays(settings: Settings) -> None:
     assert settings.with_replaced_images() == settings
+
+
+def test_what_stands_for_an_image_need_not_be_named_like_it(settings: Settings) -> None:
+    """Else the edition of Neo4j, which an image's tag tells, would be judged by a mirror's."""
+    own = {settings.neo4j.image: "mirror.example.com/graph:5.26.12"}
+    replaced = settings.model_copy(update={"images": own}).with_replaced_images()
+    assert replaced.neo4j.image == "mirror.example.com/graph:5.26.12"
+    assert replaced.neo4j.edition is settings.neo4j.edition

@@ -94,7 +94,6 @@ def test_settings_that_do_not_agree_are_refused(case: str, project: Project) -> 
 
 ACCEPTED: dict[str, dict[str, Any]] = {
     "three servers": {"neo4j": USUAL},
-    "five servers": {"neo4j": {**USUAL, "servers": 5}},
     "community where nothing is protected": {"protect": False, "neo4j": COMMUNITY},
     "in clear where nothing is protected": {"protect": False, "neo4j": {"accept_license": True}},
 }

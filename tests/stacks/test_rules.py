@@ -64,6 +64,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "postgres.synchronous",
         "is 3; it should be 2 with 5 instances",
     ),
+    "more copies than zones": (
+        {"postgres": {"instances": 6, "synchronous": 3}},
+        "postgres.synchronous",
+        "is 3; it should be less than the number of zones (3)",
+    ),
+    "more graph servers than zones": (
+        {"neo4j": {"servers": 5, "accept_license": True, "issuer": "platform"}},
+        "neo4j.servers",
+        "is 5; it should be no more than the number of zones (3)",
+    ),
     "a zone takes all that must have a write": (
         {"postgres": {"instances": 5, "synchronous": 1}},
         "postgres.synchronous",

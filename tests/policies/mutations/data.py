@@ -69,6 +69,8 @@ def _follows(resource: Resource, _: World) -> bool:
     return "replica" in resource.props["spec"]
 
 
+_UNSPREAD = drop("spec.topologySpreadConstraints")
+
 MUTATIONS: Table = {
     "redis-sentinels": tuple(
         each(STATEFUL_SET, put("spec.replicas", count), _sentinel) for count in (1, 2, 4)
@@ -113,9 +115,13 @@ MUTATIONS: Table = {
         each(CLUSTER, put("spec.postgresql.synchronous.failoverQuorum", False)),
     ),
     "postgres-zone-affinity": (
-        each(CLUSTER, put("spec.affinity.podAntiAffinityType", "preferred")),
-        each(CLUSTER, put("spec.affinity.topologyKey", "kubernetes.io/hostname")),
-        each(CLUSTER, drop("spec.affinity")),
+        each(CLUSTER, all_of(_UNSPREAD, put("spec.affinity.podAntiAffinityType", "preferred"))),
+        each(CLUSTER, all_of(_UNSPREAD, put("spec.affinity.enablePodAntiAffinity", False))),
+        each(
+            CLUSTER,
+            all_of(_UNSPREAD, put("spec.affinity.topologyKey", "kubernetes.io/hostname")),
+        ),
+        each(CLUSTER, all_of(_UNSPREAD, drop("spec.affinity"))),
     ),
     "postgres-delays": (
         each(CLUSTER, drop("spec.switchoverDelay")),

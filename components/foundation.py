@@ -7,7 +7,7 @@ catalogue with one more service has a quota with room for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -135,7 +135,11 @@ class Foundation(pulumi.ComponentResource):
         NetworkPolicy(
             f"{name}-{area}-allow-dns",
             metadata=parts.metadata("allow-dns", namespace),
-            spec={"podSelector": {}, "policyTypes": ["Egress"], "egress": [_dns()]},
+            spec={
+                "podSelector": {},
+                "policyTypes": ["Egress"],
+                "egress": [_dns(settings.name_servers)],
+            },
             opts=inside,
         )
         LimitRange(
@@ -158,7 +162,6 @@ class Foundation(pulumi.ComponentResource):
         )
 
     def _storage(self, name: str, settings: Settings) -> None:
-        child = pulumi.ResourceOptions(parent=self)
         zones = [{"key": parts.ZONE, "values": list(settings.zones)}]
         StorageClass(
             f"{name}-storage",
@@ -169,7 +172,12 @@ class Foundation(pulumi.ComponentResource):
             volume_binding_mode="WaitForFirstConsumer",
             allow_volume_expansion=True,
             allowed_topologies=[{"matchLabelExpressions": zones}],
-            opts=child,
+            # It cannot be changed, which the provider knows of other fields only.
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                replace_on_changes=["reclaimPolicy"],
+                delete_before_replace=True,
+            ),
         )
         # A VolumeSnapshotClass has no spec, and the SDK's CustomResource knows no other field.
         pulumi.CustomResource(
@@ -204,9 +212,14 @@ def _objectives(settings: Settings) -> dict[str, str]:
     }
 
 
-def _dns() -> parts.Object:
-    resolver = parts.peer("kube-system", {"k8s-app": "kube-dns"})
-    return {"to": [resolver], "ports": parts.ports(53, protocol="UDP") + parts.ports(53)}
+def _dns(name_servers: Sequence[str]) -> parts.Object:
+    """To the cluster's name server, and to others by address.
+
+    No selector finds what runs in a node's own network, as NodeLocal DNSCache does.
+    """
+    pods = parts.peer("kube-system", {"k8s-app": "kube-dns"})
+    others = [{"ipBlock": {"cidr": each}} for each in name_servers]
+    return {"to": [pods, *others], "ports": parts.ports(53, protocol="UDP") + parts.ports(53)}
 
 
 def _container_defaults(area: Tier | str) -> parts.Object:

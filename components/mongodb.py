@@ -7,6 +7,7 @@ and the archived log of operations in a bucket.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -307,7 +308,13 @@ def _metadata(name: str, args: MongodbArgs, component: str) -> parts.Object:
 
 
 def _readiness(wait: bool) -> dict[str, str]:
-    return {"pulumi.com/waitFor": "jsonpath={.status.state}=ready"} if wait else {}
+    """Have an update wait until the operator has seen it, and the replica set is ready.
+
+    The condition stays once it was true, but counts only if the operator has seen the latest
+    change; the state is what holds now, whatever it has seen.
+    """
+    tests = ["condition=ready", "jsonpath={.status.state}=ready"]
+    return {"pulumi.com/waitFor": json.dumps(tests)} if wait else {}
 
 
 def _system_users(name: str) -> str:

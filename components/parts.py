@@ -307,8 +307,8 @@ def digest(files: Mapping[str, str]) -> str:
 # Disruption and network -------------------------------------------------------------------------
 
 
-def disruption_budget(pods: Mapping[str, str], max_unavailable: int = 1) -> Object:
-    """Spec of a PodDisruptionBudget.
+def disruption_budget(pods: Mapping[str, str], max_unavailable: int | str = 1) -> Object:
+    """Spec of a PodDisruptionBudget; a share such as `10%` is rounded up to whole Pods.
 
     `AlwaysAllow` lets a drain evict Pods that are unhealthy anyway; else one crash loop would
     block the maintenance of its node for ever.

@@ -101,8 +101,9 @@ class PostgresArgs:
     region_rpo: int | None = None
     """Seconds; a standby that is further behind raises an alert. None: it never does."""
     wait: bool = False
-    """Wait until the operator reports the cluster ready, so that an update which leaves it broken
-    fails. Only where the operator runs: without it nobody would ever report."""
+    """Wait until the operator reports the cluster ready when it is made. A later change is not
+    awaited: the operator does not tell which it has seen. Only where the operator runs: without it
+    nobody would ever report."""
 
     def __post_init__(self) -> None:
         timeout = archive_timeout(self.settings, self.objective)

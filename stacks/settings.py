@@ -28,6 +28,7 @@ from stacks.values import (
     HOUR,
     MINUTE,
     YEAR,
+    Addresses,
     BucketName,
     Days,
     Flag,
@@ -204,6 +205,8 @@ class Settings(Model):
     """Whether the stack serves users now, or stands by to take over."""
     prefix: Prefix = "sim"
     """First part of every name, so that stacks can share an account."""
+    name_servers: tuple[Addresses, ...] = ("169.254.20.10/32",)
+    """Where Pods may look names up beside kube-dns' own: the address of NodeLocal DNSCache."""
     protect: Flag = True
     """Refuse to delete what holds data; then no data system may be smaller than three."""
     systems: tuple[DataSystem, ...] = tuple(DataSystem)

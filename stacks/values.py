@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 from typing import Annotated, Final, Self
 
 from pydantic import (
@@ -96,6 +97,15 @@ def _moment(written: str) -> str:
         raise ValueError("should be a time of RFC 3339 that exists") from None
     if moment > datetime.now(UTC):
         raise ValueError("should be in the past: nothing later is in the archive")
+    return written
+
+
+def _addresses(written: str) -> str:
+    """Refuse what no network has; whoever means one address may not name a whole network."""
+    try:
+        IPv4Network(written)
+    except ValueError as problem:
+        raise ValueError(f"should be a network: {problem}") from None
     return written
 
 
@@ -189,6 +199,12 @@ Host = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9][-a-z0-9]{0,62}(\.[a-z0-9][-a-z0-9]{0,62})+$"),
     Field(json_schema_extra=expects("a name in DNS, such as kafka.us-east-1.example.com")),
+]
+Addresses = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$"),
+    AfterValidator(_addresses),
+    Field(json_schema_extra=expects("IPv4 addresses with a prefix, such as 169.254.20.10/32")),
 ]
 Path = Annotated[
     str,

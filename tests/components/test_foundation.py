@@ -66,7 +66,10 @@ def test_every_namespace_may_look_up_names(foundation: Registry) -> None:
             ("UDP", 53),
             ("TCP", 53),
         }
-        assert rule["to"] == [parts.peer("kube-system", {"k8s-app": "kube-dns"})]
+        assert rule["to"] == [
+            parts.peer("kube-system", {"k8s-app": "kube-dns"}),
+            {"ipBlock": {"cidr": "169.254.20.10/32"}},  # of NodeLocal DNSCache, which is no Pod's
+        ]
 
 
 def test_priorities_fall_from_data_to_best_effort(foundation: Registry) -> None:

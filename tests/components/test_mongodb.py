@@ -178,7 +178,10 @@ def test_nothing_deletes_the_volumes() -> None:
 
 def test_waiting_for_readiness_is_a_choice() -> None:
     waiting = _mongodb(wait=True).one("PerconaServerMongoDB").inputs["metadata"]["annotations"]
-    assert waiting["pulumi.com/waitFor"] == "jsonpath={.status.state}=ready"
+    assert json.loads(waiting["pulumi.com/waitFor"]) == [
+        "condition=ready",
+        "jsonpath={.status.state}=ready",
+    ]
     idle = _mongodb().one("PerconaServerMongoDB").inputs["metadata"]["annotations"]
     assert "pulumi.com/waitFor" not in idle
 

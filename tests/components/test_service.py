@@ -123,9 +123,10 @@ def test_failed_deployment_is_not_waited_for() -> None:
     assert all(deployment in resource.dependencies for resource in waiting)
 
 
-def test_disruption_takes_one_pod_at_a_time() -> None:
+def test_disruption_takes_one_pod_of_ten_at_a_time() -> None:
+    """Kubernetes rounds up: of three, one."""
     spec = _service().one("PodDisruptionBudget", "engine").inputs["spec"]
-    assert spec == parts.disruption_budget(parts.selector("engine"))
+    assert spec == parts.disruption_budget(parts.selector("engine"), "10%")
 
 
 def test_pods_drain_before_they_stop() -> None:

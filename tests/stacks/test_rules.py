@@ -64,6 +64,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "postgres.synchronous",
         "is 3; it should be 2 with 5 instances",
     ),
+    "a name server that is no network": (
+        {"name_servers": ["10.0.0.10/8"]},
+        "name_servers[0]",
+        'is "10.0.0.10/8"; it should be IPv4 addresses with a prefix, such as 169.254.20.10/32',
+    ),
     "more copies than zones": (
         {"postgres": {"instances": 6, "synchronous": 3}},
         "postgres.synchronous",

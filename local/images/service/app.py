@@ -47,6 +47,7 @@ from .stores import Login, Postgres, Redis
 from .work import BUDGET_SECONDS, DICE, MOST_BUDGET_SECONDS, LateError, Work, call
 
 TICK_SECONDS = 0.2
+LEAVE_SECONDS = 5.0
 SAMPLE = 100
 CACHED = "/cached/"
 
@@ -329,14 +330,20 @@ def main() -> int:
         faults_allowed=environment.get("FAULTS", "on") == "on",
     )
     server = Server(int(environment.get("PORT", "8080")), application)
-    tasks = [application.loop, server.serve_forever]
+    for task in (application.loop, server.serve_forever):
+        threading.Thread(target=task, daemon=True).start()
+    over, readers = threading.Event(), []
     if events.topics(environment, "consumes"):
         login = Login(secrets_folder(environment) / "kafka").read
-        tasks.append(lambda: events.consume(environment, login, application.metrics.consumed))
-    for task in tasks:
-        threading.Thread(target=task, daemon=True).start()
+        given = (environment, login, application.metrics.consumed, over)
+        readers = [threading.Thread(target=events.consume, args=given, daemon=True)]
+    for reader in readers:
+        reader.start()
     signal.sigwait(signals)
+    over.set()
     done = stop(server, float(environment.get("SHUTDOWN_SECONDS", "25")))
+    for reader in readers:
+        reader.join(LEAVE_SECONDS)
     return 0 if done else 1
 
 

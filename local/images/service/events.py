@@ -109,26 +109,34 @@ def consume(
     environment: Mapping[str, str],
     login: Callable[[], Mapping[str, str]],
     count: Callable[[str], None],
+    over: threading.Event,
 ) -> None:
-    """Read for ever; a record is committed once it was counted, so a crash repeats and skips none.
+    """Read until it is over; a record is committed once it was counted.
+
+    So a crash repeats records and skips none. A member that leaves says so: else its partitions are
+    nobody's for 45 s.
 
     Args:
         environment: with the topics.
         login: reads the credentials.
         count: told the topic of each record.
+        over: ends it.
     """
     driver = importlib.import_module("confluent_kafka")
     client = driver.Consumer(properties(environment, _PRODUCER_ONLY) | signed_in(login()))
     client.subscribe(topics(environment, "consumes"))
-    while True:
-        message = client.poll(POLL_SECONDS)
-        if message is None or message.error():
-            continue
-        count(message.topic())
-        try:
-            client.commit(message)
-        except driver.KafkaException:
-            continue  # another member has the partition now, and reads the record again
+    try:
+        while not over.is_set():
+            message = client.poll(POLL_SECONDS)
+            if message is None or message.error():
+                continue
+            count(message.topic())
+            try:
+                client.commit(message)
+            except driver.KafkaException:
+                continue  # another member has the partition now, and reads the record again
+    finally:
+        client.close()
 
 
 def signed_in(login: Mapping[str, str]) -> dict[str, str]:

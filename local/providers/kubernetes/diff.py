@@ -1,4 +1,8 @@
-"""Which changes cannot be made in place, as the real plugin sees it and the API server demands."""
+"""Which changes cannot be made in place, as the real plugin sees it.
+
+It knows some of what the API server demands. What it does not know is sent, and refused there:
+whoever declares such a field names it in `replace_on_changes`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,38 +33,16 @@ _IMMUTABLE: Final[Mapping[tuple[str, str], tuple[tuple[str, ...], ...]]] = {
         ("spec", "template"),
         ("spec", "completions"),
         ("spec", "parallelism"),
-        ("spec", "completionMode"),
     ),
     ("", "Pod"): (("spec",),),
     ("", "PersistentVolumeClaim"): (("spec",),),
     ("", "PersistentVolume"): (("spec",),),
     ("", "ResourceQuota"): (("spec", "scopes"),),
     ("", "Secret"): (("type",),),
-    ("", "Service"): (("spec", "clusterIP"), ("spec", "clusterIPs")),
+    ("", "Service"): (("spec", "clusterIP"),),
     ("rbac.authorization.k8s.io", "RoleBinding"): (("roleRef",),),
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): (("roleRef",),),
-    ("storage.k8s.io", "StorageClass"): (
-        ("provisioner",),
-        ("parameters",),
-        ("reclaimPolicy",),
-        ("volumeBindingMode",),
-    ),
-    ("storage.k8s.io", "CSIDriver"): (
-        ("spec", "attachRequired"),
-        ("spec", "fsGroupPolicy"),
-        ("spec", "podInfoOnMount"),
-        ("spec", "volumeLifecycleModes"),
-    ),
-    ("storage.k8s.io", "VolumeAttributesClass"): (("driverName",), ("parameters",)),
-    ("snapshot.storage.k8s.io", "VolumeSnapshotClass"): (("driver",), ("parameters",)),
-    ("scheduling.k8s.io", "PriorityClass"): (("value",), ("preemptionPolicy",)),
-    ("networking.k8s.io", "IngressClass"): (("spec", "controller"),),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): (
-        ("spec", "group"),
-        ("spec", "scope"),
-        ("spec", "names", "kind"),
-        ("spec", "names", "plural"),
-    ),
+    ("storage.k8s.io", "StorageClass"): (("provisioner",), ("parameters",)),
 }
 
 _MUTABLE: Final[Mapping[tuple[str, str], tuple[tuple[str, ...], ...]]] = {

@@ -120,6 +120,9 @@ def body(inputs: Object) -> Object:
     return sent
 
 
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
 def is_secret(obj: Object) -> bool:
     """Whether the object is a core Secret."""
     return obj.get("kind") == "Secret" and obj.get("apiVersion") == "v1"
@@ -141,10 +144,15 @@ def _rename_keys(plain: Plain) -> Plain:
 def outputs(live: Object, inputs: Mapping[str, PropertyValue], manager: str) -> Properties:
     """The live object as the resource's outputs, secret wherever the inputs are.
 
-    A Secret's data is secret whether declared so or not. `managedFields`, the server's own books
-    and half of every object, is left out of the state.
+    A Secret's data is secret whether declared so or not; the annotation in which `kubectl apply`
+    keeps all of it is left out, as are `managedFields`, the server's own books and half of every
+    object.
     """
     metadata = {k: v for k, v in live["metadata"].items() if k != "managedFields"}
+    if is_secret(live) and "annotations" in metadata:
+        metadata["annotations"] = {
+            k: v for k, v in metadata["annotations"].items() if k != _LAST_APPLIED
+        }
     result = from_plain_map(_to_sdk_names({**live, "metadata": metadata}), like=inputs)
     if is_secret(live):
         _hide_data(result)

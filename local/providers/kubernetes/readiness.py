@@ -253,10 +253,13 @@ def _parse_test(text: str) -> Test:
 
 
 def _has_condition(obj: Object, name: str, status: str) -> bool:
-    found = _condition(obj, name)
+    """Whether it holds now: one of an older generation says nothing, if that can be told."""
+    found, status_seen = _condition(obj, name), (obj.get("status") or {}).get("observedGeneration")
     generation = obj["metadata"].get("generation", 0)
-    seen = found.get("observedGeneration", generation) >= generation
-    return seen and str(found.get("status")).lower() == status.lower()
+    seen = found.get("observedGeneration", status_seen)
+    return (seen is None or seen >= generation) and str(
+        found.get("status")
+    ).lower() == status.lower()
 
 
 def _holds(values: list[Any], wanted: str | None) -> bool:
@@ -314,8 +317,5 @@ def _values(values: list[Any], steps: Iterable[Step]) -> list[Any]:
 
 
 def _all_of(obj: Object, tests: Iterable[tuple[str, Test]]) -> Verdict:
-    status = obj.get("status") or {}
-    if "observedGeneration" in status and (waiting := _not_observed(obj)):
-        return waiting
     unmet = [text for text, holds in tests if not holds(obj)]
     return Waiting("waiting for " + " and ".join(unmet)) if unmet else READY

@@ -38,6 +38,14 @@ def test_string_data_is_sent_as_data() -> None:
     assert "stringData" not in sent
 
 
+def test_what_kubectl_keeps_of_a_secret_is_not_in_outputs() -> None:
+    live = an("v1", "Secret", data={"password": "aHVudGVyMg=="})
+    kept = {"kubectl.kubernetes.io/last-applied-configuration": "aHVudGVyMg==", "team": "games"}
+    live["metadata"]["annotations"] = kept
+    found = to_plain(objects.outputs(live, from_plain_map(live), "me")["metadata"])
+    assert found["annotations"] == {"team": "games"}
+
+
 def test_secrets_data_is_secret_in_outputs_though_not_declared_so() -> None:
     live = an("v1", "Secret", data={"a": "Yg=="})
     assert objects.outputs(live, from_plain_map(live), "me")["data"].is_secret
@@ -154,7 +162,6 @@ def test_plain_inputs_hide_nothing() -> None:
         ("v1", "PersistentVolumeClaim", {"spec": {"volumeName": 1}}, {"spec": {"volumeName": 2}}),
         ("v1", "ConfigMap", {"data": {"a": "1"}}, {"data": {"a": "2"}}),
         ("storage.k8s.io/v1", "StorageClass", {"parameters": {"a": "1"}}, {}),
-        ("scheduling.k8s.io/v1", "PriorityClass", {"value": 1}, {"value": 2}),
         ("rbac.authorization.k8s.io/v1", "RoleBinding", {"roleRef": 1}, {"roleRef": 2}),
     ],
 )

@@ -166,6 +166,14 @@ def test_condition_of_an_older_generation_does_not_count() -> None:
     assert isinstance(verdict(obj, ALONE), Waiting)
 
 
+def test_a_path_counts_whatever_generation_it_is_of() -> None:
+    """As with the real plugin: whoever awaits an update names a condition beside it."""
+    obj = annotated(waitFor="jsonpath={.status.phase}=Running")
+    obj["metadata"]["generation"] = 2
+    obj["status"] = {"phase": "Running", "observedGeneration": 1}
+    assert verdict(obj, ALONE) == READY
+
+
 @pytest.mark.parametrize("expression", ["Ready", "[]", "jsonpath=status", "jsonpath={.a[}"])
 def test_wrong_wait_for_is_refused(expression: str) -> None:
     with pytest.raises(ProviderError, match="pulumi.com/waitFor"):

@@ -79,15 +79,6 @@ def _servers(name: str, namespace: str, brokers: int, controllers: int) -> list[
             "There are {{ $value }} active controllers instead of one",
             "kafka.md#controllers",
         ),
-        Alert(
-            "KafkaOfflineLogDirectory",
-            "kafka_log_logmanager_offlinelogdirectorycount"
-            f'{{namespace="{namespace}",pod=~"{name}-.*"}} > 0',
-            30,
-            Severity.CRITICAL,
-            "{{ $labels.pod }} cannot use its volume",
-            "kafka.md#offline-log-directory",
-        ),
     ]
 
 

@@ -30,7 +30,6 @@ def section(runbook: str) -> str:
         "KafkaOfflinePartitions",
         "KafkaUnderMinIsr",
         "KafkaControllersWithoutMajority",
-        "KafkaOfflineLogDirectory",
     ],
 )
 def test_what_stops_or_loses_writes_calls_a_person_within_half_a_minute(name: str) -> None:

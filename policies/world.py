@@ -445,14 +445,21 @@ class World:
         return least_of(lowest), f"spec.{field} of {kind} {lowest.object_name}"
 
     def guarded_together(self, workload: Workload) -> int:
-        """Pods of all StatefulSets under one disruption budget with this one; 0 for others."""
+        """Pods of all StatefulSets under one disruption budget with this one; 0 for others.
+
+        Raises:
+            Undecided: if there are no others for sure, and some may be in this namespace or not.
+        """
         if workload.resource.kind != STATEFUL_SET:
             return 0
         groups = (
             self.selected(budget.namespace, pod_selector(budget))
             for budget in self.selecting(DISRUPTION_BUDGET, workload)
         )
-        return max((sum(map(_servers, group)) for group in groups), default=0)
+        together = max((sum(map(_servers, group)) for group in groups), default=0)
+        if together <= workload.replicas and self._lost:
+            raise Undecided("the namespace of a workload is not known before the update")
+        return together
 
 
 def _servers(workload: Workload) -> int:

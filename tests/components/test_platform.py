@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 
 from components import parts
@@ -366,3 +367,18 @@ def test_each_role_is_for_the_account_of_the_pods_that_write(platform: Registry)
     # CloudNativePG's instances have the account that it makes, named as the cluster.
     writing.add(platform.one("Cluster").inputs["metadata"]["name"])
     assert writing == trusted
+
+
+def test_prometheus_can_read_every_alert(platform: Registry) -> None:
+    """What it cannot read it refuses, and then all rules of the same object are missing."""
+    rules = [
+        rule
+        for declared in platform.of("PrometheusRule")
+        for group in declared.inputs["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert len(rules) > 40
+    for rule in rules:
+        promql_parser.parse(rule["expr"])
+    with pytest.raises(ValueError, match="unclosed"):
+        promql_parser.parse("sum(up > 0")

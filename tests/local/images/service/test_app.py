@@ -32,6 +32,7 @@ from tests.components.redis_servers import (
     running,
 )
 from tests.components.test_redis_servers import rendered_files
+from tests.e2e.checkout import until
 
 PROJECT = Path(__file__).parents[4]
 PASSWORD = "never-to-be-seen"
@@ -419,22 +420,27 @@ def test_work_goes_on_with_the_new_master(start: Start, redis: Servers, tmp_path
 def test_a_cached_entry_outlives_its_store_for_as_long_as_the_catalogue_says(
     start: Start, redis: Servers, tmp_path: Path
 ) -> None:
-    """One process makes the entry; another, whose database refuses connections, finds it."""
-    redis.whole()
-    caches = {"REDIS_CACHES": json.dumps({"engine": {"cards": {"fresh": 2, "kept": 5}}})}
-    maker = user_of(redis, start, tmp_path / "own", **caches)
-    # Both are there before the entry is: on a busy machine, a start outlasts it.
-    cut_off = user_of(redis, start, tmp_path / "other", **caches, **postgres_at(free_ports(1)[0]))
-    status, made = maker.ask("/cached/cards")
-    assert (status, made["stale"]) == (200, False)
+    """One process makes the entry; another, whose database refuses connections, finds it.
 
-    def answers() -> tuple[int, Any, Any]:
-        status, answer = cut_off.ask("/cached/cards")
+    On a busy machine Redis may answer either too late for its time limit, which none of them tells.
+    """
+    redis.whole()
+    caches = {"REDIS_CACHES": json.dumps({"engine": {"cards": {"fresh": 2, "kept": 12}}})}
+    maker = user_of(redis, start, tmp_path / "own", **caches)
+    cut_off = user_of(redis, start, tmp_path / "other", **caches, **postgres_at(free_ports(1)[0]))
+
+    def ask(service: Service) -> tuple[int, Any, Any]:
+        status, answer = service.ask("/cached/cards")
         return status, answer.get("stale"), answer.get("value")
 
-    assert answers() in {(200, False, made["value"]), (200, True, made["value"])}
-    eventually("it is stale, and served", lambda: answers() == (200, True, made["value"]))
-    eventually("it is too old to be served", lambda: answers()[0] == 503)
+    def found() -> bool:
+        made, seen = ask(maker), ask(cut_off)
+        assert made[:2] == (200, False)
+        return seen == made
+
+    until(found, otherwise=lambda: (ask(maker), ask(cut_off), cut_off.lines()[-3:]))
+    eventually("it is stale, and served", lambda: ask(cut_off)[:2] == (200, True))
+    eventually("it is too old to be served", lambda: ask(cut_off)[0] == 503)
 
 
 @pytest.mark.dataplane

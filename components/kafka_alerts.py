@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from components import certificates, strimzi
 from components.alerts import Alert, Severity, volume_filling
+from stacks.values import DAY
 
 _CERTIFICATE_DAYS = 21
 """Strimzi and cert-manager renew 30 days ahead: after that, renewal has failed for a week."""
 
 _CONSUMER_MINUTES = 10
 _LAG = 10_000
-_DAY = 86_400
 
 
 def of(
@@ -149,7 +149,7 @@ def _slowly(name: str, namespace: str) -> list[Alert]:
         volume_filling("KafkaDiskFilling", volumes, "kafka.md#disk", Severity.CRITICAL, 300),
         Alert(
             "KafkaCertificateExpires",
-            f"{ends} / 1000 - time() < {_CERTIFICATE_DAYS * _DAY} or absent({ends})",
+            f"{ends} / 1000 - time() < {_CERTIFICATE_DAYS * DAY} or absent({ends})",
             300,
             Severity.CRITICAL,
             "The certificate {{ $labels.type }} was not renewed, or nobody reads the operator's "

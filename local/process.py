@@ -48,12 +48,13 @@ class Process:
             saved = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return None
-        pid, now = int(saved["pid"]), started_at(int(saved["pid"]))
+        pid = int(saved["pid"])
+        now = started_at(pid)
         # What ended before its start time was read has none: it is not the one that has none now.
         return pid if now is not None and now == saved["started"] else None
 
     def was_started(self) -> bool:
-        """Whether it was started, and not stopped since: by `stop`, that is; it may have died."""
+        """Whether it was started, and `stop` not called since; it may have died."""
         return self._file.exists()
 
     def start(

@@ -57,6 +57,14 @@ class Schedule:
         return (monthly or weekly) if self.either_day else (monthly and weekly)
 
 
+def go_seconds(written: str) -> int | None:
+    """Read a duration of Go, such as 720h0m0s; None if it is none in whole seconds."""
+    if not re.fullmatch(r"(\d+[hms])+", written, re.ASCII):
+        return None
+    parts = re.findall(r"(\d+)([hms])", written)
+    return sum(int(amount) * _UNITS[unit] for amount, unit in parts)
+
+
 @lru_cache(maxsize=1024)
 def longest_gap(schedule: str, *, seconds: bool = False) -> int | None:
     """The longest time between two runs in seconds, None if it never runs.
@@ -64,9 +72,9 @@ def longest_gap(schedule: str, *, seconds: bool = False) -> int | None:
     Raises:
         ValueError: if it is no schedule; see `parse`.
     """
-    if every := re.fullmatch(r"@every ((?:\d+[hms])+)", schedule.strip()):
-        parts = re.findall(r"(\d+)([hms])", every[1])
-        return max(sum(int(amount) * _UNITS[unit] for amount, unit in parts), 1)
+    word, _, every = schedule.strip().partition(" ")
+    if word == "@every" and (gap := go_seconds(every)) is not None:
+        return max(gap, 1)
     parsed = parse(schedule, seconds=seconds)
     times = parsed.seconds_of_day
     days = [number for number, day in enumerate(_calendar()) if parsed.runs_on(day)]

@@ -425,7 +425,7 @@ def _neo4j(group: list[Workload], world: World) -> System:
         (
             Group(
                 "servers",
-                Placement(servers, per_zone, min(per_zone, per_host)),
+                Placement(servers, per_zone, per_host),
                 quorum=_majority(servers),
                 writes=_majority(servers),
             ),

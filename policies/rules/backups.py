@@ -22,7 +22,6 @@ _VELERO = "https://velero.io/docs/v1.18/backup-reference/"
 _RETENTION = "https://cloudnative-pg.io/plugin-barman-cloud/docs/retention/"
 _HOUR = 3600
 _RETENTION_DAYS = {"d": 1, "w": 7, "m": 30}
-_GO_UNITS = {"h": 1 / 24, "m": 1 / 1440, "s": 1 / cron.DAY}
 
 
 @rule(
@@ -109,8 +108,8 @@ def backup_retention(resource: Resource, _: World, options: Options) -> Iterator
     velero = resource.kind == VELERO_SCHEDULE
     path = ("spec", "template", "ttl") if velero else ("spec", "retentionPolicy")
     written, least = text(resource.props, *path), options["days"]
-    kept = _velero_days(written or "720h0m0s") if velero else _barman_days(written)
-    if kept is not None and kept >= least:
+    kept = cron.go_seconds(written or "720h0m0s") if velero else _barman_seconds(written)
+    if kept is not None and kept >= least * cron.DAY:
         return
     where = ".".join(path)
     wanted = f"{least * 24}h" if velero else f"{least}d"
@@ -118,17 +117,9 @@ def backup_retention(resource: Resource, _: World, options: Options) -> Iterator
     yield Finding(where, found, f"Set {where} to {wanted} or more.")
 
 
-def _barman_days(written: str) -> float | None:
+def _barman_seconds(written: str) -> int | None:
     match = re.fullmatch(r"(\d+)([dwm])", written, re.ASCII)
-    return int(match[1]) * _RETENTION_DAYS[match[2]] if match else None
-
-
-def _velero_days(written: str) -> float | None:
-    """Read a duration of Go, such as 720h0m0s."""
-    if not re.fullmatch(r"(\d+[hms])+", written, re.ASCII):
-        return None
-    parts = re.findall(r"(\d+)([hms])", written)
-    return sum(int(amount) * _GO_UNITS[unit] for amount, unit in parts)
+    return int(match[1]) * _RETENTION_DAYS[match[2]] * cron.DAY if match else None
 
 
 @rule(

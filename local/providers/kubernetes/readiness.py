@@ -257,9 +257,8 @@ def _has_condition(obj: Object, name: str, status: str) -> bool:
     found, status_seen = _condition(obj, name), (obj.get("status") or {}).get("observedGeneration")
     generation = obj["metadata"].get("generation", 0)
     seen = found.get("observedGeneration", status_seen)
-    return (seen is None or seen >= generation) and str(
-        found.get("status")
-    ).lower() == status.lower()
+    is_current = seen is None or seen >= generation
+    return is_current and str(found.get("status")).lower() == status.lower()
 
 
 def _holds(values: list[Any], wanted: str | None) -> bool:

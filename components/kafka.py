@@ -162,7 +162,12 @@ class Kafka(pulumi.ComponentResource):
                 name,
                 user,
                 brokers,
-                kafka_access.environment(address, user, verified=args.settings.issuer is not None),
+                kafka_access.environment(
+                    address,
+                    user,
+                    session_timeout=args.settings.session_timeout,
+                    verified=args.settings.issuer is not None,
+                ),
                 credentials[user.client.name],
             )
             for user in args.users

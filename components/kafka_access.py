@@ -22,11 +22,6 @@ _CONNECT_MILLISECONDS = 2000
 """For a connection to be there: a broker that fell silent costs no more than that before another is
 asked; librdkafka's own is 30 s."""
 
-_ANSWER_MILLISECONDS = 6000
-"""For an answer on a connection that is there: of a broker that is cut off, a client waits for it
-for half a minute by default. Less than the brokers' session of 9 s, after which another one leads;
-a record that is sent again is still stored once."""
-
 
 @dataclass(frozen=True)
 class User:
@@ -65,13 +60,20 @@ def _right(kind: str, name: str, operations: list[str]) -> parts.Object:
     return {"type": "allow", "resource": resource, "operations": operations}
 
 
-def environment(address: str, user: User, *, verified: bool) -> dict[str, str]:
+def environment(
+    address: str, user: User, *, session_timeout: int, verified: bool
+) -> dict[str, str]:
     """Where the brokers are, and how a client loses nothing.
+
+    An answer on a connection that is there is awaited for no longer than a broker's session, in
+    seconds, after which another one leads: by default a client waits half a minute for one that is
+    cut off. A record that is sent again is still stored once.
 
     Named as Kafka's own properties. Producers wait for every copy in sync, and number their
     records, so that trying again neither doubles nor reorders them. Consumers commit what they have
     processed, by themselves: a crash repeats records, and skips none.
     """
+    answer = str(session_timeout * 1000)
     return {
         "KAFKA_BOOTSTRAP_SERVERS": address,
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -79,20 +81,20 @@ def environment(address: str, user: User, *, verified: bool) -> dict[str, str]:
         "KAFKA_ENABLE_SSL_CERTIFICATE_VERIFICATION": "true" if verified else "false",
         "KAFKA_RECONNECT_BACKOFF_MAX_MS": str(_RECONNECT_MILLISECONDS),
         "KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS": str(_CONNECT_MILLISECONDS),
-        "KAFKA_SOCKET_TIMEOUT_MS": str(_ANSWER_MILLISECONDS),
-        **_producer(user.produces),
+        "KAFKA_SOCKET_TIMEOUT_MS": answer,
+        **_producer(user.produces, answer),
         **_consumer(user),
     }
 
 
-def _producer(topics: Iterable[str]) -> dict[str, str]:
+def _producer(topics: Iterable[str], answer: str) -> dict[str, str]:
     if not topics:
         return {}
     return {
         "KAFKA_PRODUCES": ",".join(topics),
         "KAFKA_ACKS": "all",
         "KAFKA_ENABLE_IDEMPOTENCE": "true",
-        "KAFKA_REQUEST_TIMEOUT_MS": str(_ANSWER_MILLISECONDS),
+        "KAFKA_REQUEST_TIMEOUT_MS": answer,
         "KAFKA_DELIVERY_TIMEOUT_MS": str(_DELIVERY_SECONDS * 1000),
     }
 

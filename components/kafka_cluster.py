@@ -37,6 +37,10 @@ _INTERNAL = {
 """Annotations that keep a load balancer inside the private network."""
 
 
+_BEATS = 5
+"""Heartbeats within a broker's session, of which some may be late; Kafka's defaults make it 4.5."""
+
+
 @dataclass(frozen=True)
 class KafkaArgs:
     """Settings and surroundings of the cluster.
@@ -172,6 +176,8 @@ def _config(args: KafkaArgs) -> parts.Object:
         "unclean.leader.election.enable": False,
         "auto.create.topics.enable": False,
         "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+        "broker.session.timeout.ms": settings.session_timeout * 1000,
+        "broker.heartbeat.interval.ms": settings.session_timeout * 1000 // _BEATS,
         "log.retention.ms": settings.retention * 1000,
         # A group that was away finds its position for as long as there are records to read.
         "offsets.retention.minutes": -(-max(kept) // 60),

@@ -84,9 +84,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "is 0s; it should be above 0s, or kafka.min_in_sync at least 2",
     ),
     "failover faster than a broker's session": (
-        {"objectives": {"kafka": {"rto": "10s"}}},
+        {"kafka": {"session_timeout": "9s"}, "objectives": {"kafka": {"rto": "14s"}}},
         "objectives.kafka.rto",
-        'is "10s"; it should be at least 15s',
+        'is "14s"; it should be at least 15s',
+    ),
+    "a session that a pause outlasts": (
+        {"kafka": {"session_timeout": "2s"}},
+        "kafka.session_timeout",
+        'is "2s"; it should be a time from 3s to 1m',
     ),
     "a version that is none": (
         {"kafka": {"version": "3.9.0"}},

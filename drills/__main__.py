@@ -108,8 +108,7 @@ def hold(trial: Trial, stack: str, times: int) -> list[str]:
         places = {name: place for name, (_, place) in admitted.items()}
         namespace = parts.namespace(wanted.prefix, parts.DATA)
         objectives = {name: getattr(wanted.objectives, name) for name in trial.goals}
-        rto = {name: each.rto for name, each in objectives.items()}
-        rows = trials.rows(trial, rto, {name: each.rpo for name, each in objectives.items()})
+        rows = trials.rows(trial, objectives)
         load = Load.of(rows.values(), trials.TRIAL_SECONDS)
         scene = Scene(kube, nodes, stores, places, namespace, load, say)
         runs = trials.hold(scene, trial, times, _recorder(rows, stores, load))

@@ -134,6 +134,13 @@ def spreads(runs: Sequence[Run]) -> dict[str, Spread | None]:
     return {name: Spread.of([figure(run) for run in runs]) for name, figure in _FIGURES.items()}
 
 
+def brief(run: Run) -> str:
+    """A few words on one repetition."""
+    outage = run.account.writes.outage
+    gap = "until its end" if outage is None else f"for {outage:.1f} s"
+    return f"{len(run.account.durability.lost)} lost, no writes {gap}"
+
+
 def verdict(row: Row, runs: Sequence[Run]) -> list[str]:
     """Every broken promise; empty if the drill passed."""
     problems = []

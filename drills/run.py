@@ -15,7 +15,7 @@ from drills.account import account
 from drills.client import Place
 from drills.faults import Fault, Nodes, Pod, Site
 from drills.kube import Kube
-from drills.report import Row, Run
+from drills.report import Row, Run, brief
 from drills.stores import Store
 from local.errors import LocalError
 
@@ -105,8 +105,7 @@ def drill(stage: Stage, fault: Fault, times: int, record: Recorder) -> list[Run]
                 raise
             runs.append(run)
             record(fault.store, runs, None)
-            lost, outage = len(run.account.durability.lost), run.account.writes.outage
-            stage.say(f"{fault.name} {number} of {times}: {lost} lost, without writes {outage} s")
+            stage.say(f"{fault.name} {number} of {times}: {brief(run)}")
     return runs
 
 

@@ -22,11 +22,12 @@ from drills.account import account
 from drills.client import Client, Place
 from drills.faults import Node, Nodes
 from drills.kube import Kube, is_ready
-from drills.report import Row, Run
+from drills.report import Row, Run, brief
 from drills.run import AFTER_FAILOVER_SECONDS, FAILOVER_SECONDS, Load, Recorder
 from drills.stores import Store
 from local.api import RefusedError
 from local.errors import LocalError
+from stacks.values import Objective
 
 STUCK_SECONDS = 60.0
 """Without an eviction: a primary is switched over before it may go, which took up to 38 s while
@@ -76,21 +77,15 @@ class Trial:
     """Stores that promise no more than their RPO."""
 
 
-def rows(trial: Trial, rto: Mapping[str, float], rpo: Mapping[str, float]) -> dict[str, Row]:
-    """The reports of a trial, by store.
-
-    Args:
-        trial: what is done.
-        rto: of each store, in seconds.
-        rpo: likewise.
-    """
+def rows(trial: Trial, objectives: Mapping[str, Objective]) -> dict[str, Row]:
+    """The reports of a trial, by store; so are the objectives."""
     return {
         store: Row(
             name=f"{trial.name}-{store}",
             store=store,
             text=trial.text,
-            goal=rto[store] if goal is None else goal,
-            may_lose=rpo[store] if store in trial.may_lose else 0.0,
+            goal=objectives[store].rto if goal is None else goal,
+            may_lose=objectives[store].rpo if store in trial.may_lose else 0.0,
         )
         for store, goal in trial.goals.items()
     }
@@ -303,11 +298,7 @@ def hold(scene: Scene, trial: Trial, times: int, record: Recorder) -> dict[str, 
         for store, done in repetition.items():
             runs[store].append(done)
             record(store, runs[store], None)
-            lost, outage = len(done.account.durability.lost), done.account.writes.outage
-            scene.say(
-                f"{trial.name}-{store} {number + 1} of {times}: {lost} lost, "
-                f"without writes {outage} s"
-            )
+            scene.say(f"{trial.name}-{store} {number + 1} of {times}: {brief(done)}")
     return runs
 
 

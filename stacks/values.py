@@ -204,7 +204,11 @@ Addresses = Annotated[
     str,
     StringConstraints(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$"),
     AfterValidator(_addresses),
-    Field(json_schema_extra=expects("IPv4 addresses with a prefix, such as 169.254.20.10/32")),
+    Field(
+        json_schema_extra=expects(
+            "an IPv4 network, such as 10.0.0.0/8, or one address, such as 10.0.0.10/32"
+        )
+    ),
 ]
 Path = Annotated[
     str,

@@ -38,6 +38,11 @@ def test_a_spread_does_not_leave_out_the_run_that_never_recovered() -> None:
     assert Spread.of([3, None, 8]) is None
 
 
+def test_a_repetition_is_told_in_brief() -> None:
+    assert report.brief(run(5)) == "0 lost, no writes for 5.1 s"
+    assert report.brief(run(15)) == "0 lost, no writes until its end"
+
+
 def test_a_drill_within_its_goal_that_lost_nothing_passes() -> None:
     assert report.verdict(FAULT, [run(), run(6)]) == []
 

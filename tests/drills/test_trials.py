@@ -21,6 +21,7 @@ from drills.stores import Store
 from drills.trials import TRIALS, Census, Scene, Trial, rows
 from local.api import RefusedError
 from local.errors import LocalError
+from stacks.values import Objective
 
 NODES = {"a-1": "a", "b-1": "b", "a-2": "a"}
 READY = [{"type": "Ready", "status": "True"}]
@@ -208,19 +209,23 @@ def test_helpers_are_no_members() -> None:
     assert trials.system_of(member("pooler-x", "postgres-pooler-7d", "ReplicaSet")) is None
 
 
-RTO = {"postgres": 180.0, "redis": 30.0, "kafka": 60.0}
-RPO = {"postgres": 300.0, "redis": 10.0, "kafka": 1200.0}
+OBJECTIVES = {
+    "postgres": Objective(rpo=300, rto=180),
+    "redis": Objective(rpo=10, rto=30),
+    "kafka": Objective(rpo=0, rto=60),
+}
 
 
 def test_what_no_goal_is_set_for_is_held_to_the_objective_of_the_stack() -> None:
     zone, drain, _ = TRIALS
-    assert {row.store: row.goal for row in rows(drain, RTO, RPO).values()} == RTO
-    assert rows(zone, RTO, RPO)["redis"].goal == 6
+    declared = {name: each.rto for name, each in OBJECTIVES.items()}
+    assert {row.store: row.goal for row in rows(drain, OBJECTIVES).values()} == declared
+    assert rows(zone, OBJECTIVES)["redis"].goal == 6
 
 
 def test_each_store_has_a_report_of_its_own() -> None:
     zone = next(trial for trial in TRIALS if trial.name == "zone")
-    named = rows(zone, RTO, RPO)
+    named = rows(zone, OBJECTIVES)
     assert {row.name for row in named.values()} == {"zone-postgres", "zone-redis", "zone-kafka"}
     assert (named["postgres"].may_lose, named["redis"].may_lose) == (0, 10)
 

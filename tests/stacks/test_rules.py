@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a name server that is no network": (
         {"name_servers": ["10.0.0.10/8"]},
         "name_servers[0]",
-        'is "10.0.0.10/8"; it should be IPv4 addresses with a prefix, such as 169.254.20.10/32',
+        'is "10.0.0.10/8"; it should be an IPv4 network, such as 10.0.0.0/8, or one address',
     ),
     "more copies than zones": (
         {"postgres": {"instances": 6, "synchronous": 3}},

@@ -58,8 +58,12 @@ _SENTINEL_CPU_LIMIT = "250m"
 _EXPORTER_CPU, _EXPORTER_MEMORY = "20m", "64Mi"
 _EPHEMERAL = "64Mi"
 
-_GRACE_SECONDS = 60
-"""For stop-redis.sh (up to 50 s if nobody answers, mostly 2 s) and the server's own shutdown (up to
+_LOADING_SECONDS = 10
+"""A master that restarted and loads for longer is replaced. Sentinels see a restart in up to 10 s:
+with this and the promotion, the objective of 30 s holds."""
+
+_GRACE_SECONDS = 65
+"""For stop-redis.sh (up to 55 s if nobody answers, mostly 2 s) and the server's own shutdown (up to
 10 s)."""
 
 _FEWEST_ZONES = 3
@@ -365,6 +369,7 @@ def _files(name: str, settings: RedisSettings) -> dict[str, str]:
         "backlog": _share(settings, _BACKLOG_SHARE),
         "down_after_milliseconds": settings.down_after * 1000,
         "failover_timeout_milliseconds": settings.failover_timeout * 1000,
+        "reboot_down_after_milliseconds": _LOADING_SECONDS * 1000,
     }
     return {
         path.name: (

@@ -147,12 +147,20 @@ def _servers(servers: str, settings: RedisSettings) -> list[Alert]:
         ),
         Alert(
             "RedisPersistenceFails",
-            f"redis_aof_last_write_status{{{servers}}} == 0 "
-            f"or redis_aof_last_bgrewrite_status{{{servers}}} == 0 "
-            f"or redis_rdb_last_bgsave_status{{{servers}}} == 0",
+            f"redis_aof_last_write_status{{{servers}}} == 0",
             60,
             Severity.CRITICAL,
-            "{{ $labels.pod }} cannot write its dataset to its volume",
+            "{{ $labels.pod }} cannot write to its volume, and refuses writes",
             "redis.md#persistence-fails",
+        ),
+        # Writes go on: there are no snapshots by schedule, whose failure would stop them.
+        Alert(
+            "RedisRewriteFails",
+            f"redis_aof_last_bgrewrite_status{{{servers}}} == 0 "
+            f"or redis_rdb_last_bgsave_status{{{servers}}} == 0",
+            600,
+            Severity.WARNING,
+            "{{ $labels.pod }} cannot make its log shorter, or a copy for a replica",
+            "redis.md#rewrite-fails",
         ),
     ]

@@ -11,9 +11,34 @@ set -eu
 # Begun anew at each look, which takes up to 18 s with three Sentinels of which none answers.
 pause_milliseconds=20000
 seconds=15
+# A replica tells each second how far it is.
+catch_up_seconds=3
 
 hold_writes() {
     ask "$here" client pause "$pause_milliseconds" write >&2
+}
+
+# Sentinels choose by what they heard of the replicas up to ten seconds ago: any of them may be next.
+let_the_others_catch_up() {
+    written=$(ask "$here" info replication | sed -n 's/^master_repl_offset://p')
+    deadline=$(($(date +%s) + catch_up_seconds))
+    while is_any_behind "$written"; do
+        if [ "$(date +%s)" -ge "$deadline" ]; then
+            log "a replica lacks what was written last"
+            return
+        fi
+        sleep 0.1
+    done
+}
+
+is_any_behind() {
+    ask "$here" info replication | awk -v written="$1" '
+        /^slave[0-9]+:.*state=online/ {
+            sub(/.*offset=/, "")
+            sub(/,.*/, "")
+            if ($0 + 0 < written + 0) behind = 1
+        }
+        END { exit !behind }'
 }
 
 # A Sentinel that could not run for two seconds distrusts its clock, and does nothing for 30 s: it
@@ -67,6 +92,7 @@ have_the_others_follow() {
 
 [ "$(role)" = master ] || exit 0
 hold_writes
+let_the_others_catch_up
 fail_over || exit 0
 deadline=$(($(date +%s) + seconds))
 while ! another_is_master; do

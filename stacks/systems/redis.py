@@ -102,7 +102,7 @@ class RedisSettings(Model):
     """Sentinels; an odd number, since a majority of them must be reachable."""
     quorum: Annotated[Integer, Field(ge=2, le=9)] = 2
     """Sentinels that must agree that the master is down; at least a majority of `sentinels`."""
-    image: Image = "redis:7.4.5"
+    image: Image = "redis:7.4.6"
     """Image of the servers and the Sentinels."""
     exporter_image: Image = "oliver006/redis_exporter:v1.74.0"
     """Image of the metrics exporter beside each server."""
@@ -121,8 +121,9 @@ class RedisSettings(Model):
     down_after: Annotated[Seconds, Field(ge=1, le=5 * MINUTE)] = 3
     """A server that is silent for so long counts as down, a stalled one too. Sentinel asks each
     second, and distrusts itself after a stall of 2s of its own: below 3s it may blame others."""
-    failover_timeout: Annotated[Seconds, Field(ge=1, le=HOUR)] = MINUTE
-    """A failover that takes longer is given up and tried again."""
+    failover_timeout: Annotated[Seconds, Field(ge=1, le=HOUR)] = 10
+    """A failover in which a step takes longer is given up; it is tried again twice this time after
+    it began, and so is a vote that elected nobody."""
     backup_every: Annotated[Seconds, Field(ge=HOUR, le=7 * DAY)] = HOUR
     """Between two copies of the dataset in the bucket of the backups: 1h, 2h, 3h, 4h, 6h, 8h, 12h,
     1d or 7d; a restore lacks what was written since. The bucket says how long one is kept."""

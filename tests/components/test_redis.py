@@ -106,6 +106,18 @@ def test_settings_reach_the_configuration() -> None:
     assert _directives(redis, "sentinel.conf")["sentinel down-after-milliseconds cache"] == "3000"
 
 
+def test_a_master_that_restarted_is_not_waited_for_while_it_loads() -> None:
+    """Sentinel's default is to wait for ever for one that answers that it loads its dataset."""
+    told = _directives(_redis(), "sentinel.conf")
+    assert told["sentinel master-reboot-down-after-period cache"] == "10000"
+
+
+def test_a_vote_that_elects_nobody_is_held_again_within_the_default_objective() -> None:
+    """Sentinel waits for twice the time."""
+    told = _directives(_redis(), "sentinel.conf")
+    assert 2 * int(told["sentinel failover-timeout cache"]) < 30_000
+
+
 def test_memory_leaves_room_for_what_a_fork_copies() -> None:
     limit = size_in_bytes(_server(_redis(), "cache")["resources"]["limits"]["memory"])
     assert int(_directives(_redis(), "redis.conf")["maxmemory"]) < 0.7 * limit

@@ -25,6 +25,13 @@ def test_what_stops_writes_or_failovers_calls_a_person_within_half_a_minute(name
     assert ALERTS[name].for_seconds <= 30
 
 
+def test_a_person_is_called_for_a_volume_that_stops_writes_and_for_no_other() -> None:
+    """Redis refuses writes when its log cannot be written; a failed copy stops nothing."""
+    assert ALERTS["RedisPersistenceFails"].severity is Severity.CRITICAL
+    assert "bg" not in ALERTS["RedisPersistenceFails"].expr
+    assert ALERTS["RedisRewriteFails"].severity is Severity.WARNING
+
+
 def test_lost_redundancy_is_told_only_when_it_lasts() -> None:
     for name in ("RedisServerDown", "RedisSentinelDown", "RedisReplicaBehind"):
         assert ALERTS[name].severity is Severity.WARNING

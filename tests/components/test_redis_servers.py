@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import signal
@@ -278,6 +279,41 @@ def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(
     kept = new.ask("lrange", "journal", "0", "-1").split()
     assert acknowledged
     assert [entry for entry in acknowledged if entry not in kept] == []
+
+
+RECORDS = """#!/bin/sh
+# What the replicas have when the Sentinels are asked to choose one of them.
+case " $* " in
+    *" sentinel failover "*) "$REAL" -h 127.0.0.1 -p "$REDIS_PORT" info replication >"$TOLD" ;;
+esac
+exec "$REAL" "$@"
+"""
+
+
+def test_a_planned_stop_waits_for_a_replica_that_is_behind(redis: Servers, tmp_path: Path) -> None:
+    """Sentinels may choose any: what they know of the replicas is up to ten seconds old."""
+    old, late = redis.master, redis.replicas[0]
+    (tmp_path / "redis-cli").write_text(RECORDS)
+    (tmp_path / "redis-cli").chmod(0o755)
+    path = old.environment["PATH"]
+    told = {
+        "TOLD": str(tmp_path / "told"),
+        "REAL": shutil.which("redis-cli", path=path) or "",
+        "PATH": f"{tmp_path}:{path}",
+    }
+    with late.frozen():
+        for number in range(20):
+            old.ask("set", f"late-{number}", secrets.token_hex(256))
+        stop = replace(old, environment={**old.environment, **told}).begin("stop-redis.sh")
+        time.sleep(1)
+    assert stop.wait(timeout=30) == 0
+    old.kill(signal.SIGTERM)
+    info = (tmp_path / "told").read_text()
+    offsets = [
+        int(each) for each in re.findall(r"(?:online,offset=|master_repl_offset:)(\d+)", info)
+    ]
+    assert len(offsets) == 3
+    assert max(offsets) - min(offsets) < 512
 
 
 STANDS_STILL = """#!/bin/sh

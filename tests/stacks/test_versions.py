@@ -107,6 +107,6 @@ def test_the_version_of_a_system_that_there_is_not_does_not_matter(project: Proj
 
 
 def test_an_image_in_the_place_of_another_has_its_version(project: Project) -> None:
-    project.configure(images={"redis:7.4.5": "mirror.example.com/cache:abc"})
+    project.configure(images={"redis:7.4.6": "mirror.example.com/cache:abc"})
     replaced = project.settings().with_replaced_images()
     assert replaced.redis.image == "mirror.example.com/cache:abc"

@@ -18,6 +18,7 @@ LIMIT_SECONDS: Final = 6 * 3600
 """A backup or a restore that takes longer is ended, and counts as failed."""
 
 _CPU, _MEMORY = "500m", "2Gi"
+_SCRIPT = "backup.sh"
 _SCRATCH = "/scratch"
 _MINUTES = {"full": 10, "change": 50}
 """Past the hour: the two do not begin together."""
@@ -34,34 +35,27 @@ def network(name: str) -> parts.Object:
 
 def scheduled(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Object:
     """A backup asks any server that answers; one that cannot extend the chain begins a new one."""
-    servers = ",".join(
+    servers = " ".join(
         f"{neo4j_server.host(name, number, args)}:{BACKUP_PORT}"
         for number in range(1, args.settings.servers + 1)
     )
     command = [
-        "neo4j-admin",
-        "database",
-        "backup",
-        "*",
-        f"--from={servers}",
+        "bash",
+        f"{SCRIPTS}/{_SCRIPT}",
         f"--to-path=s3://{args.backup_bucket}/{name}/",
         f"--type={'FULL' if kind == 'full' else 'AUTO'}",
         "--include-metadata=all",
         f"--temp-path={_SCRATCH}",
     ]
-    environment = {"NEO4J_ACCEPT_LICENSE_AGREEMENT": "yes"}
-    mounts, volumes = [], []
+    environment = {"NEO4J_ACCEPT_LICENSE_AGREEMENT": "yes", "SERVERS": servers}
+    # Not the servers' own configuration: the program would look for their folders.
+    told, mounts, volumes = [_SCRIPT], [], []
     if args.settings.issuer:
         environment["NEO4J_CONF"] = SCRIPTS
-        told = [{"key": ADMIN, "path": ADMIN}]
-        volumes = [
-            {"name": "config", "configMap": {"name": name, "items": told}},
-            neo4j_tls.volume(neo4j_server.tls_name(name)),
-        ]
-        mounts = [
-            {"name": "config", "mountPath": SCRIPTS, "readOnly": True},
-            neo4j_tls.mount(),
-        ]
+        told.append(ADMIN)
+        volumes = [neo4j_tls.volume(neo4j_server.tls_name(name))]
+        mounts = [neo4j_tls.mount()]
+    config = {"name": name, "items": [{"key": key, "path": key} for key in told]}
     run = jobs.Run(
         labels=parts.labels(neo4j_server.backup_name(name), "backup"),
         service_account=name,
@@ -80,6 +74,7 @@ def scheduled(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Obj
                     # Empty, as `--temp-path` must be: the root of a new volume holds `lost+found`.
                     {"name": "scratch", "mountPath": _SCRATCH, "subPath": "backup"},
                     {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, of the container
+                    {"name": "config", "mountPath": SCRIPTS, "readOnly": True},
                     *mounts,
                 ],
             }
@@ -88,6 +83,7 @@ def scheduled(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Obj
         volumes=[
             _ephemeral("scratch", args, size_in_bytes(args.settings.storage)),
             parts.scratch("tmp", "256Mi"),
+            {"name": "config", "configMap": config},
             *volumes,
         ],
     )
@@ -102,6 +98,7 @@ def restore(name: str, args: Neo4jArgs, recovery: Neo4jRecovery) -> jobs.Run:
         until = moment.strftime("%Y-%m-%d %H:%M:%S")
     environment = {
         "NEO4J_ACCEPT_LICENSE_AGREEMENT": "yes",
+        "NEO4J_FILES": SCRIPTS,
         "NEO4J_DATA": DATA,
         "NEO4J_RUN": RUN,
         "BACKUP": f"s3://{recovery.bucket or args.backup_bucket}/{name}/{recovery.file}",

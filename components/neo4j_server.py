@@ -40,6 +40,21 @@ _HEAP_SHARE = Decimal(1) / 2
 _PAGE_CACHE_SHARE = Decimal(1) / 4
 """Of a server's memory; the rest is for threads, network buffers and indexes outside the heap."""
 
+_JVM_KEY = "server.jvm.additional"
+_JVM = (
+    # One that is out of memory answers no one and holds its leaderships: better none.
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:+UseG1GC",
+    "-XX:+DisableExplicitGC",
+    "-Djdk.nio.maxCachedBufferSize=1024",
+    "-Dio.netty.tryReflectionSetAccessible=true",
+    "-Djdk.tls.ephemeralDHKeySize=2048",
+    "-Djdk.tls.rejectClientInitiatedRenegotiation=true",
+    *(f"--add-opens=java.base/{of}=ALL-UNNAMED" for of in ("java.nio", "java.io", "sun.nio.ch")),
+)
+"""Options of Java. All but the first are in the configuration that upstream ships, which this one
+takes the place of, and in no program: without `--add-opens` the page cache works at its slowest."""
+
 _GRACE_SECONDS = 120
 """For a server to hand its leaderships over and write what is in memory; a longer stop is a crash,
 after which it replays its log."""
@@ -134,7 +149,9 @@ def _lines(told: Mapping[str, str]) -> str:
 
 def _administration(args: Neo4jArgs) -> dict[str, str]:
     """What the programs of administration are told, which take backups over the network."""
-    return neo4j_tls.backup() if args.settings.issuer and is_enterprise(args) else {}
+    if not args.settings.issuer or not is_enterprise(args):
+        return {}
+    return {_JVM_KEY: " ".join(_JVM), **neo4j_tls.backup()}
 
 
 def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
@@ -154,8 +171,9 @@ def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
         "server.memory.heap.initial_size": heap,
         "server.memory.heap.max_size": heap,
         "server.memory.pagecache.size": _megabytes(memory * _PAGE_CACHE_SHARE),
-        # One that is out of memory answers no one and holds its leaderships: better none.
-        "server.jvm.additional": "-XX:+ExitOnOutOfMemoryError",
+        _JVM_KEY: " ".join(_JVM),
+        # Upstream's file says so too; without a size, the log of a busy day fills the volume.
+        "db.tx_log.rotation.retention_policy": "2 days 2G",
         "dbms.usage_report.enabled": "false",
         **(neo4j_tls.bolt() if args.settings.issuer else {}),
     }
@@ -174,6 +192,8 @@ def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
         "server.cluster.listen_address": f":{_CLUSTER_PORT}",
         "server.cluster.raft.listen_address": f":{_RAFT_PORT}",
         "server.routing.listen_address": f":{_ROUTING_PORT}",
+        # The first of 5.26's two for s3:// wants keys in each command, and knows no chains.
+        "dbms.databases.seed_from_uri_providers": "CloudSeedProvider",
         # Clients behind a load balancer, too, are led to the leader.
         "dbms.routing.enabled": "true",
         "server.backup.enabled": "true",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from pydantic import ValidationError
 
 from components import neo4j_alerts, neo4j_server, parts
 from components.neo4j import Neo4j
-from components.neo4j_server import Neo4jArgs
+from components.neo4j_server import Neo4jArgs, configuration
 from components.parts import Client
 from stacks.systems.neo4j import Neo4jSettings
 from stacks.values import Objective
@@ -27,6 +31,7 @@ COMMUNITY = Neo4jSettings.model_validate(
     {"edition": "community", "servers": 1, "image": "neo4j:5.26.12-community"}
 )
 ENCRYPTED_COMMUNITY = Neo4jSettings.model_validate(COMMUNITY.model_dump() | {"issuer": "platform"})
+SCRIPTS = Path("components/neo4j_files").resolve()
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "neo4j.md"
 
 
@@ -146,10 +151,59 @@ def test_backups_are_full_or_of_what_changed(name: str, kind: str, schedule: str
         for each in _neo4j().of("CronJob")
         if each.inputs["metadata"]["name"] == f"cards-{name}"
     )
-    command = job["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    command = pod["containers"][0]["command"]
     assert job["schedule"] == schedule
     assert f"--type={kind}" in command
     assert "--to-path=s3://games-backups/cards/" in command
+    [config] = [each["configMap"] for each in pod["volumes"] if each["name"] == "config"]
+    assert command[1] == f"/etc/neo4j/{config['items'][0]['path']}"
+
+
+def _asked(
+    tmp_path: Path, answering: Sequence[int], silent: int
+) -> subprocess.CompletedProcess[str]:
+    """Run a backup's script against ports of this machine; it prints what upstream's is told."""
+    program = tmp_path / "neo4j-admin"
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    servers = " ".join(f"127.0.0.1:{port}" for port in (*answering, silent))
+    return subprocess.run(
+        ["bash", str(SCRIPTS / "backup.sh"), "--type=FULL"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SERVERS": servers},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_backup_asks_only_the_servers_that_answer(tmp_path: Path) -> None:
+    """Upstream's program takes the backup from the others, and fails all the same."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            silent = closed.getsockname()[1]
+        answering = [each.getsockname()[1] for each in (one, two)]
+        done = _asked(tmp_path, answering, silent)
+    servers = ",".join(f"127.0.0.1:{port}" for port in answering)
+    assert done.stdout == f"database backup * --from={servers} --type=FULL\n"
+    assert f"127.0.0.1:{silent} does not answer" in done.stderr
+
+
+def test_a_backup_fails_if_nobody_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        silent = closed.getsockname()[1]
+    done = _asked(tmp_path, (), silent)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_database_is_seeded_from_the_chain_by_the_servers_own_role() -> None:
+    """5.26's first provider for s3:// wants keys in the command."""
+    told = configuration("cards", _args())
+    assert told["dbms.databases.seed_from_uri_providers"] == "CloudSeedProvider"
 
 
 def _recovered(**changes: str) -> Registered:
@@ -283,12 +337,14 @@ def test_backups_are_told_as_the_servers_are() -> None:
     """Their program reads `neo4j-admin.conf` of the folder that it is told, and no other."""
     told = _neo4j(ENCRYPTED).one("ConfigMap", "cards").inputs["data"]
     assert told["neo4j-admin.conf"].splitlines() == [
-        line for line in told["neo4j.conf"].splitlines() if "ssl.policy.backup" in line
+        line
+        for line in told["neo4j.conf"].splitlines()
+        if "ssl.policy.backup" in line or "server.jvm" in line
     ]
     for job in _neo4j(ENCRYPTED).of("CronJob"):
         pod = job.inputs["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         [config] = [each["configMap"] for each in pod["volumes"] if each["name"] == "config"]
-        assert config["items"] == [{"key": "neo4j-admin.conf", "path": "neo4j-admin.conf"}]
+        assert {each["key"] for each in config["items"]} == {"backup.sh", "neo4j-admin.conf"}
         own = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
         mounted = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
         assert own["NEO4J_CONF"] == mounted["config"]

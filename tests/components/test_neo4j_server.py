@@ -342,6 +342,7 @@ def test_the_administration_misses_only_enterprises_own_settings(
         "dbms.cluster.discovery.v2.endpoints",
         "dbms.cluster.discovery.version",
         "dbms.cluster.minimum_initial_system_primaries_count",
+        "dbms.databases.seed_from_uri_providers",
         "initial.dbms.default_primaries_count",
         "server.backup.enabled",
         "server.backup.listen_address",

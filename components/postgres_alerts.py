@@ -25,13 +25,18 @@ _TRANSACTION_SECONDS = 300
 """CloudNativePG's own threshold: longer ones hold back vacuum, and locks that others wait for."""
 
 _WAITING_SHARE = 0.25
-"""Of all connections: so many that wait for locks of others are a queue. CloudNativePG's own
-threshold, 300 of them, is more than a server here has connections."""
+"""Of all connections: so many that wait for locks of others are a queue. What CloudNativePG exports
+counts each waiting lock once for every lock of others on the same object, so N that queue for one
+count N times N: the root of it is about how many wait."""
 
 _DEADLOCKS = 10
 """In an hour: each costs its loser the transaction, and some are normal."""
 
 _CONNECTIONS_SHARE = 0.8
+
+_GROWTH_SECONDS = 120
+"""Over which a counter's growth is read, at least: it is asked each 15 s and is up to 30 s old, so
+that a shorter time may have no two values that differ."""
 
 _AGE = 300_000_000
 """Transactions since the oldest row was frozen: CloudNativePG's own threshold. Autovacuum begins at
@@ -81,7 +86,9 @@ def of_standby(name: str, namespace: str, region_rpo: int) -> list[Alert]:
 
 def _instances(pods: str, settings: PostgresSettings) -> list[Alert]:
     standbys = settings.instances - 1
-    streaming = f"(max(cnpg_pg_replication_streaming_replicas{{{pods}}}) or vector(0))"
+    # Asked of the standbys: the primary counts a copy that is being made as two. Where another
+    # region's archive is followed, the one that restores it has no receiver, and all others do.
+    streaming = f"(count(cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 1) or vector(0))"
     found = [
         Alert(
             "PostgresPrimaries",
@@ -144,6 +151,7 @@ def _instances(pods: str, settings: PostgresSettings) -> list[Alert]:
 
 def _backups(pods: str, settings: PostgresSettings, timeout: int) -> list[Alert]:
     plugin = "barman_cloud_cloudnative_pg_io"
+    window = max(timeout, _GROWTH_SECONDS)
     last = f"max({plugin}_last_available_backup_timestamp{{{pods}}})"
     return [
         # A store that hangs fails nothing: the operator reports the archive as working. What
@@ -162,11 +170,11 @@ def _backups(pods: str, settings: PostgresSettings, timeout: int) -> list[Alert]
         Alert(
             "PostgresArchiveBehind",
             f'cnpg_collector_pg_wal_archive_status{{{pods},value="ready"}} > on (pod) '
-            f"increase(cnpg_pg_stat_archiver_archived_count{{{pods}}}[{timeout}s])",
+            f"increase(cnpg_pg_stat_archiver_archived_count{{{pods}}}[{window}s])",
             120,
             Severity.CRITICAL,
             "{{ $value }} segments of the log of {{ $labels.pod }} wait, more than were archived "
-            "in the time that one may take: with only the archive left, they would be lost",
+            f"in {window} s: with only the archive left, they would be lost",
             "postgres.md#archive-stale",
         ),
         Alert(
@@ -221,11 +229,12 @@ def _slowly(pods: str) -> list[Alert]:
         ),
         Alert(
             "PostgresBackendsWait",
-            f"sum by (pod) (cnpg_backends_waiting_total{{{pods}}}) / {most} > {_WAITING_SHARE}",
+            f"sqrt(sum by (pod) (cnpg_backends_waiting_total{{{pods}}})) / {most} "
+            f"> {_WAITING_SHARE}",
             60,
             Severity.WARNING,
-            "{{ $value | humanizePercentage }} of the connections of {{ $labels.pod }} wait for "
-            "locks of others",
+            "About {{ $value | humanizePercentage }} of the connections of {{ $labels.pod }} wait "
+            "for locks of others",
             "postgres.md#locks",
         ),
         Alert(

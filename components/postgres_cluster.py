@@ -26,8 +26,8 @@ _SHARED_BUFFERS_SHARE = Decimal(1) / 4
 """Of the memory, as PostgreSQL's documentation recommends for a server of its own."""
 
 _WAL_KEPT_SHARE = Decimal(1) / 2
-"""Of the log's volume: what may be kept for a standby that is away. Beyond it the standby must be
-cloned again; without a bound, it would fill the volume and stop the primary."""
+"""Of the log's volume: what may be kept for a standby that is away. Beyond it the standby has to
+catch up from the archive; without a bound, it would fill the volume and stop the primary."""
 
 _WAL_SIZE, _WAL_SIZE_SHARE = Decimal(2**30), Decimal(1) / 4
 """Of the log's volume, and at most PostgreSQL's own 1 GB: what is written between two checkpoints.
@@ -59,9 +59,10 @@ _PROBES = {
     "startup": {"periodSeconds": 1, "failureThreshold": _START_SECONDS},
     # Failover begins when the primary is not ready: 6 s instead of 30.
     "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 2},
-    # An isolated primary is stopped within 9 s: before another takes over, so that the two never
-    # overlap. Upstream's 30 s would be too late for that. It is killed, not asked to shut down:
-    # see docs/decisions/isolated-primary.md.
+    # A primary that reaches neither the API server nor all of the other instances is stopped within
+    # 12 s (`ISOLATION`): before another has the lease, so that the two never overlap. Upstream's
+    # 30 s would be too late for that. It is killed, not asked to shut down: see
+    # docs/decisions/isolated-primary.md.
     "liveness": {
         "periodSeconds": 3,
         "failureThreshold": 3,

@@ -13,7 +13,7 @@ CLUSTER = "postgresql.cnpg.io/Cluster"
 POOLER = "postgresql.cnpg.io/Pooler"
 SCHEDULED_BACKUP = "postgresql.cnpg.io/ScheduledBackup"
 
-_DOCS = "https://cloudnative-pg.io/documentation/1.30"
+_DOCS = "https://cloudnative-pg.io/docs/1.30"
 _REPLICATION = f"{_DOCS}/replication/#synchronous-replication"
 _BACKUP = f"{_DOCS}/backup/"
 _PLUGIN = "barman-cloud.cloudnative-pg.io"
@@ -23,6 +23,8 @@ _LEASE = 15
 """Seconds: CloudNativePG's default for how long the primary's lease lasts."""
 _PROMOTION = 10
 """Seconds: CloudNativePG's own threshold for a failover."""
+_LIVENESS = 30
+"""Seconds: CloudNativePG's default for how long a server may fail its liveness probe."""
 _EXTERNAL = (
     ("bootstrap", "recovery", "source"),
     ("bootstrap", "pg_basebackup", "source"),
@@ -89,7 +91,7 @@ def postgres_synchronous(resource: Resource, _: World, __: Options) -> Iterator[
     kinds=(CLUSTER,),
     why="With dataDurability: preferred, writes are acknowledged without a standby whenever none "
     "is there: just when the primary is the only copy.",
-    source=f"{_REPLICATION}-data-durability",
+    source=f"{_DOCS}/replication/#data-durability-and-synchronous-replication",
     remedy="Set postgresql.synchronous.dataDurability to required.",
     passing=_cluster("{postgresql: {synchronous: {dataDurability: required}}}"),
     failing=_cluster("{postgresql: {synchronous: {dataDurability: preferred}}}"),
@@ -151,8 +153,8 @@ def postgres_zone_affinity(resource: Resource, _: World, __: Options) -> Iterato
     "postgres-delays",
     Severity.MEDIUM,
     kinds=(CLUSTER,),
-    why="switchoverDelay also bounds the shutdown of the old primary in a failover: its default "
-    "of an hour is an outage of an hour.",
+    why="switchoverDelay bounds the shutdown of an old primary that still answers, in a switchover "
+    "and in a failover: its default of an hour is an outage of an hour.",
     source=f"{_DOCS}/instance_manager/#shutdown-control",
     remedy="Set switchoverDelay and stopDelay within the bounds.",
     options={
@@ -267,9 +269,9 @@ def postgres_backup_method(resource: Resource, _: World, __: Options) -> Iterato
     "postgres-isolation-check",
     Severity.CRITICAL,
     kinds=(CLUSTER,),
-    why="The check stops a primary that reaches neither the API server nor any other instance. "
-    "Without it, clients on its side of a cut may still read from it, and wait on it, while "
-    "another is primary.",
+    why="The check stops a primary that reaches neither the API server nor all of the other "
+    "instances. Without it, clients on its side of a cut may still read from it, and wait on it, "
+    "while another is primary.",
     source=f"{_DOCS}/instance_manager/#primary-isolation",
     remedy="Leave probes.liveness.isolationCheck as it is by default: enabled.",
     passing=_cluster("{probes: {liveness: {isolationCheck: {enabled: true}}}}"),
@@ -424,19 +426,32 @@ def pod(cluster: Resource) -> Mapping[str, object]:
 
 
 def failover_seconds(cluster: Resource, node_silent: float) -> float:
-    """How long writes are away after the loss of the primary's node, or while it hangs, at most.
+    """How long writes are away, at most, when the primary is lost, cut off or replaced.
 
-    The two differ: what is lost with its node is not shut down, and what hangs is found sooner.
+    Only one of the three holds its successor up: a lost node is silent until it counts as lost, a
+    primary that is cut off is killed by its liveness probe, and one that still answers is shut
+    down in order, once it is found not to be ready. One whose PostgreSQL stands still while its
+    manager lives is shut down by CloudNativePG 1.30.1 and later alone (its issue 11348).
     """
     spec = mapping(cluster.props, "spec")
-    liveness = mapping(spec, "probes", "liveness")
-    isolation = (number(liveness, "periodSeconds") or 10) * (
-        number(liveness, "failureThreshold") or 3
-    )
+    allowed = number(spec, "livenessProbeTimeout") or _LIVENESS
+    isolated = _failing(mapping(spec, "probes", "liveness"), allowed)
     switchover = number(spec, "switchoverDelay") or _DELAYS["switchoverDelay"]
+    answering = _failing(mapping(spec, "probes", "readiness")) + switchover
     lease = number(spec, "primaryLease", "leaseDurationSeconds") or _LEASE
     promoted = (number(spec, "failoverDelay") or 0) + lease + _PROMOTION
-    return promoted + max(node_silent, isolation + switchover)
+    return promoted + max(node_silent, isolated, answering)
+
+
+def _failing(probe: Mapping[str, object], allowed: float | None = None) -> float:
+    """Seconds until a probe has failed as often as it may, the last time by not being answered.
+
+    Where that is not declared: as often as the time allowed asks, or three times.
+    """
+    period = number(probe, "periodSeconds") or 10
+    most = 3 if allowed is None else max(1, -(-allowed // period))
+    failures = number(probe, "failureThreshold") or most
+    return period * failures + (number(probe, "timeoutSeconds") or 5)
 
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}

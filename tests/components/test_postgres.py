@@ -14,7 +14,7 @@ from psycopg2.extensions import parse_dsn
 from components import parts
 from components.parts import Client
 from components.postgres import Postgres, PostgresArgs
-from stacks.systems.postgres import PostgresSettings
+from stacks.systems.postgres import ISOLATION, PostgresSettings
 from stacks.values import Objective
 from tests.components.conftest import Registry, Secret, registered_by
 
@@ -92,11 +92,19 @@ def test_a_single_server_has_no_standby_to_wait_for() -> None:
 
 
 def test_a_primary_that_only_crashed_may_come_back_before_another_is_chosen() -> None:
+    assert 2 <= _cluster()["failoverDelay"] <= 5
+
+
+def test_an_isolated_primary_is_stopped_before_another_can_have_the_lease() -> None:
     spec = _cluster()
-    assert 2 <= spec["failoverDelay"] <= 5
-    stopped = 3 * spec["probes"]["liveness"]["periodSeconds"]
+    liveness = spec["probes"]["liveness"]
+    answered = 0.5 + 1  # seconds: CloudNativePG asks the API server, then an instance
+    assert answered < liveness["timeoutSeconds"]
+    failed = liveness["failureThreshold"] * liveness["periodSeconds"] + answered
+    assert failed + liveness["terminationGracePeriodSeconds"] <= ISOLATION
     node_lost = 8  # at the soonest: `local/cluster.py`
-    assert node_lost + spec["failoverDelay"] > stopped
+    lease = spec["primaryLease"]["leaseDurationSeconds"]
+    assert node_lost + spec["failoverDelay"] + lease > ISOLATION
 
 
 def test_an_isolated_primary_has_no_time_to_archive_what_nobody_else_has() -> None:

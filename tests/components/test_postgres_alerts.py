@@ -83,6 +83,13 @@ def test_standbys_are_counted_against_the_settings() -> None:
     assert alerts["PostgresWritesWait"].expr.endswith("< 2")
 
 
+@pytest.mark.parametrize("name", ["PostgresStandbyMissing", "PostgresWritesWait"])
+def test_a_copy_that_is_being_made_counts_as_no_standby(name: str) -> None:
+    """The primary has two connections of it; the standbys say for themselves that they follow."""
+    following = r"count\(cnpg_pg_replication_is_wal_receiver_up\{\S+\} == 1\)"
+    assert re.match(rf"\({following} or vector\(0\)\) < \d$", ALERTS[name].expr)
+
+
 def test_a_single_server_misses_no_standby() -> None:
     alerts = _alerts(PostgresSettings(instances=1, synchronous=0))
     assert not alerts.keys() & {
@@ -105,6 +112,20 @@ def test_an_archive_that_works_off_a_backlog_is_behind_too() -> None:
     expr = ALERTS["PostgresArchiveBehind"].expr
     assert re.search(r"increase\(cnpg_pg_stat_archiver_archived_count\S+\[\d+s\]\)$", expr)
     assert ALERTS["PostgresArchiveBehind"].severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize(("timeout", "window"), [(15, 120), (120, 120), (600, 600)])
+def test_an_archive_is_never_judged_by_less_than_a_few_samples(timeout: int, window: int) -> None:
+    alert = _alerts(PostgresSettings(archive_timeout=timeout))["PostgresArchiveBehind"]
+    assert alert.expr.endswith(f"[{window}s])")
+    assert f"more than were archived in {window} s:" in alert.summary
+
+
+def test_who_queues_for_one_lock_is_counted_once() -> None:
+    """Of N that wait for one object, what is exported counts each N times."""
+    expr = ALERTS["PostgresBackendsWait"].expr
+    assert expr.startswith("sqrt(sum by (pod) (cnpg_backends_waiting_total{")
+    assert "})) / max by (pod) (cnpg_pg_settings_setting{" in expr
 
 
 @each_alert

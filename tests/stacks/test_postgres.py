@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stacks.systems.postgres import PostgresSettings, archive_timeout
+from stacks.systems.postgres import PostgresSettings, against, archive_timeout
 from stacks.values import Objective
 from tests.stacks.conftest import Project
 
@@ -40,6 +40,15 @@ def test_the_log_is_archived_as_often_as_the_objective_asks_and_each_five_minute
 def test_a_timeout_that_is_set_is_kept() -> None:
     settings = PostgresSettings(archive_timeout=30)
     assert archive_timeout(settings, Objective(rpo=300, rto=180)) == 30
+
+
+@pytest.mark.parametrize(("delay", "least"), [(1, 42), (12, 42), (60, 90), (120, 150)])
+def test_an_old_primary_is_cut_off_or_shut_down_and_never_both(delay: int, least: int) -> None:
+    settings = PostgresSettings(switchover_delay=delay)
+    assert not list(against(settings, Objective(rpo=300, rto=least)))
+    [problem] = against(settings, Objective(rpo=300, rto=least - 1))
+    assert problem.key == ("objectives", "postgres", "rto")
+    assert f"the old primary may take {least - 30}s to end" in problem.remedy
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

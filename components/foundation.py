@@ -235,7 +235,11 @@ def _container_defaults(area: Tier | str) -> parts.Object:
 
 
 def _priority_ceiling(prefix: str, area: Tier | str) -> parts.Object:
-    """Forbid every priority above the namespace's own: priority is what preempts others."""
+    """Forbid the stack's own classes above the namespace's, and the system's: they preempt others.
+
+    Classes of other stacks are not known here. To forbid all but one's own would keep Pods out that
+    operators make without a class, where the cluster has a default one.
+    """
     above = [parts.priority_class(prefix, other) for other in AREAS[: AREAS.index(area)]]
     return {
         "hard": {"pods": "0"},

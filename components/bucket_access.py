@@ -31,6 +31,9 @@ class BucketAccessArgs:
     """Where all these buckets are."""
     eks_cluster: str | None
     """Whose Pod Identity lends the role; None: whoever runs the stack does."""
+    also: tuple[tuple[str, str], ...] = ()
+    """Namespace and name of other ServiceAccounts that get the role: an operator's. EKS lends each
+    ServiceAccount of a cluster one role, so no other stack there can lend it another."""
 
 
 class BucketAccess(pulumi.ComponentResource):
@@ -64,7 +67,7 @@ class BucketAccess(pulumi.ComponentResource):
         role = iam.Role(
             f"{name}-role",
             name=args.role,
-            assume_role_policy=_trust_in_pods(args.namespace, args.account),
+            assume_role_policy=_trust_in_pods((args.namespace, args.account), *args.also),
             opts=pulumi.ResourceOptions(parent=self),
         )
         lasting = pulumi.ResourceOptions(parent=self, depends_on=[role])
@@ -83,33 +86,41 @@ class BucketAccess(pulumi.ComponentResource):
                 policy=json.dumps(_access(args, sorted(set(args.reads)), _READING)),
                 opts=lasting,
             )
+        identities = {
+            f"{name}-identity": (args.namespace, args.account),
+            **{f"{name}-identity-{account}": (space, account) for space, account in args.also},
+        }
         if args.eks_cluster is not None:
-            eks.PodIdentityAssociation(
-                f"{name}-identity",
-                cluster_name=args.eks_cluster,
-                namespace=args.namespace,
-                service_account=args.account,
-                role_arn=role.arn,
-                region=args.region,
-                opts=pulumi.ResourceOptions(parent=self),
-            )
+            for resource, (namespace, account) in identities.items():
+                eks.PodIdentityAssociation(
+                    resource,
+                    cluster_name=args.eks_cluster,
+                    namespace=namespace,
+                    service_account=account,
+                    role_arn=role.arn,
+                    region=args.region,
+                    opts=pulumi.ResourceOptions(parent=self),
+                )
         self.register_outputs({})
 
 
-def _trust_in_pods(namespace: str, account: str) -> str:
-    """Let EKS Pod Identity lend the role to one ServiceAccount alone."""
+def _trust_in_pods(*accounts: tuple[str, str]) -> str:
+    """Let EKS Pod Identity lend the role to these ServiceAccounts alone, each in its namespace."""
     return json.dumps(
         document(
-            statement(
-                "Allow",
-                ["sts:AssumeRole", "sts:TagSession"],
-                Principal={"Service": "pods.eks.amazonaws.com"},
-                Condition={
-                    "StringEquals": {
-                        "aws:RequestTag/kubernetes-namespace": namespace,
-                        "aws:RequestTag/kubernetes-service-account": account,
-                    }
-                },
+            *(
+                statement(
+                    "Allow",
+                    ["sts:AssumeRole", "sts:TagSession"],
+                    Principal={"Service": "pods.eks.amazonaws.com"},
+                    Condition={
+                        "StringEquals": {
+                            "aws:RequestTag/kubernetes-namespace": namespace,
+                            "aws:RequestTag/kubernetes-service-account": account,
+                        }
+                    },
+                )
+                for namespace, account in accounts
             )
         )
     )

@@ -12,12 +12,14 @@ from typing import Final
 from components import metrics, parts, strimzi
 from components.kafka_access import User
 from stacks.systems.kafka import KafkaSettings, TopicSettings
+from stacks.values import DAY
 
 _LISTENER = "clients"
 
 _BROKER, _CONTROLLER = "broker", "controller"
 NUMBERS = {_BROKER: "[0-99]", _CONTROLLER: "[100-199]"}
-"""Identities of the servers: those that are added later follow on, so that names tell roles."""
+"""Identities of the servers, so that names tell roles. Brokers that are added later follow on;
+controllers are those of the beginning, for Strimzi's quorum is static."""
 
 _STOP_SECONDS = 120
 """For a broker to hand its partitions over and close its log; a longer stop is a crash."""
@@ -36,6 +38,12 @@ _INTERNAL = {
 }
 """Annotations that keep a load balancer inside the private network."""
 
+
+_SEGMENT_SECONDS = 7 * DAY
+"""How long one file of a log is written to; Kafka's own."""
+
+_VOLUME_LEFT = 0.05
+"""Share of a volume below which producers stall: a full one stops its broker, and soon the rest."""
 
 _BEATS = 5
 """Heartbeats within a broker's session, of which some may be late; Kafka's defaults make it 4.5."""
@@ -124,6 +132,8 @@ def cluster(name: str, args: KafkaArgs) -> parts.Object:
             # A consumer that says its zone reads from the copy there.
             "rack": {"topologyKey": parts.ZONE},
             "metricsConfig": strimzi.METRICS,
+            # Strimzi itself exempts brokers, which copy, and Cruise Control.
+            "quotas": {"type": "strimzi", "minAvailableRatioPerVolume": _VOLUME_LEFT},
         },
         "entityOperator": {
             "topicOperator": _small(_OPERATOR_CPU, _OPERATOR_MEMORY),
@@ -137,6 +147,7 @@ def cluster(name: str, args: KafkaArgs) -> parts.Object:
             ),
         },
         "cruiseControl": {
+            "image": settings.image,
             # Brokers that are added get their share of the partitions, and those that are to go
             # are emptied first.
             "autoRebalance": [
@@ -147,6 +158,7 @@ def cluster(name: str, args: KafkaArgs) -> parts.Object:
             "template": strimzi.template(args.priority_class, "cruiseControlContainer"),
         },
         "kafkaExporter": {
+            "image": settings.image,
             "topicRegex": ".*",
             "groupRegex": ".*",
             **_small(_EXPORTER_CPU, _EXPORTER_MEMORY),
@@ -179,9 +191,19 @@ def _config(args: KafkaArgs) -> parts.Object:
         "broker.session.timeout.ms": settings.session_timeout * 1000,
         "broker.heartbeat.interval.ms": settings.session_timeout * 1000 // _BEATS,
         "log.retention.ms": settings.retention * 1000,
+        "log.roll.ms": _segment(settings.retention),
         # A group that was away finds its position for as long as there are records to read.
         "offsets.retention.minutes": -(-max(kept) // 60),
     }
+
+
+def _segment(retention: int) -> int:
+    """Milliseconds after which a log goes on in another file.
+
+    Records are deleted file by file, and never from the one that is written to: with Kafka's own
+    week, a quiet topic would keep for that long what should be gone after a minute.
+    """
+    return min(retention, _SEGMENT_SECONDS) * 1000
 
 
 def _listeners(name: str, args: KafkaArgs) -> list[parts.Object]:
@@ -259,7 +281,14 @@ def network(name: str, args: KafkaArgs) -> parts.Object:
 
 def topic_spec(topic: TopicSettings, settings: KafkaSettings) -> parts.Object:
     """Spec of a KafkaTopic."""
-    expires = {} if topic.retention is None else {"retention.ms": topic.retention * 1000}
+    expires = (
+        {}
+        if topic.retention is None
+        else {
+            "retention.ms": topic.retention * 1000,
+            "segment.ms": _segment(topic.retention),
+        }
+    )
     return {
         "partitions": topic.partitions,
         "replicas": settings.replication_factor,

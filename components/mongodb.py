@@ -102,12 +102,17 @@ _OPTIONS = {
     "connectTimeoutMS": "3000",
     "socketTimeoutMS": "30000",
     "maxPoolSize": "50",
-    # Encrypted, and by SCRAM both sides prove that they know the password; the certificate is not
-    # verified, for its authority is known in the members' namespace alone.
     "tls": "true",
-    "tlsAllowInvalidCertificates": "true",
 }
-"""Of a client's connection string; every driver of MongoDB reads them."""
+"""Of a client's connection string."""
+
+_UNVERIFIED = {
+    # Encrypted, and by SCRAM both sides prove that they know the password; the certificate is not
+    # verified, for its authority is known in the members' namespace alone. The drivers of Go, Node,
+    # Python and C read this; Go's does not know `tlsAllowInvalidCertificates`.
+    "tlsInsecure": "true",
+}
+"""Of the connection string too, where no issuer signs that clients know."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,11 @@ class Mongodb(pulumi.ComponentResource):
     `username` and `password` of the Secret `secret_name`; the driver finds the primary.
 
     The members reach the bucket with the role that the ServiceAccount, named as the replica set, is
-    given (EKS Pod Identity or an annotation): no key is stored.
+    given (EKS Pod Identity or an annotation): no key is stored. The operator's own ServiceAccount
+    needs the same one: it looks at a backup before it restores it, and deletes what has expired.
+
+    With `settings.issuer` clients verify the members' certificates; without it they do not, because
+    the authority that signs them is made by the operator, and known in this namespace alone.
 
     Once the replica set is ready, the first full backup is taken: until there is one, no log of
     operations is archived. Without `wait` nobody can tell when, and it is the first scheduled one.
@@ -262,7 +271,9 @@ class Mongodb(pulumi.ComponentResource):
                 for ordinal in range(args.settings.members)
             ),
             "MONGODB_DATABASE": _DATABASE,
-            "MONGODB_OPTIONS": "&".join(f"{key}={value}" for key, value in _OPTIONS.items()),
+            "MONGODB_OPTIONS": "&".join(
+                f"{key}={value}" for key, value in _options(args.settings).items()
+            ),
         }
         self.secret_name = connection.publish(
             name,
@@ -366,7 +377,11 @@ def _cluster(name: str, args: MongodbArgs) -> parts.Object:
         "upgradeOptions": {"apply": "disabled"},
         # Without it, a larger `storage` would change nothing, and nobody would hear of it.
         "storageScaling": {"enableVolumeScaling": True},
-        "tls": {"mode": "requireTLS", "allowInvalidCertificates": False},
+        "tls": {
+            "mode": "requireTLS",
+            "allowInvalidCertificates": False,
+            **_issuer(args.settings),
+        },
         "secrets": {"users": _system_users(name)},
         "users": _users(name),
         "replsets": [_replica_set(name, args)],
@@ -374,6 +389,22 @@ def _cluster(name: str, args: MongodbArgs) -> parts.Object:
         "logcollector": {"enabled": False},
         "backup": _backup(name, args),
     }
+
+
+def _issuer(settings: MongodbSettings) -> parts.Object:
+    """Who signs; in the same namespace the operator (1.22) makes an Issuer of that name besides.
+
+    Nobody asks that one: it is for the operator's own authority.
+    """
+    if settings.issuer is None:
+        return {}
+    by = {"group": "cert-manager.io", "kind": "ClusterIssuer", "name": settings.issuer}
+    return {"issuerConf": by}
+
+
+def _options(settings: MongodbSettings) -> dict[str, str]:
+    """The options of a client's connection string."""
+    return _OPTIONS if settings.issuer is not None else {**_OPTIONS, **_UNVERIFIED}
 
 
 def _users(name: str) -> list[parts.Object]:

@@ -6,6 +6,7 @@ of Percona Backup for MongoDB.
 
 from __future__ import annotations
 
+from components import certificates
 from components.alerts import Alert, Severity, volume_filling
 from stacks.systems.mongodb import MongodbSettings
 
@@ -14,6 +15,9 @@ _LAG_SECONDS = 30
 
 _LATE = 2
 """Intervals after which a backup counts as missing: one may be slow, or fail once."""
+
+_CERTIFICATE_DAYS = 21
+"""cert-manager renews after two thirds of 90 days: later than this, it has failed for a week."""
 
 _PRIMARY = 1
 """Number of the state PRIMARY."""
@@ -33,7 +37,18 @@ def of(name: str, namespace: str, settings: MongodbSettings) -> list[Alert]:
         *_members(pods, settings.members),
         volume_filling("MongodbVolumeFillingUp", claims, "mongodb.md#volume-filling-up"),
         *_backups(pods, f'namespace="{namespace}",statefulset="{name}-rs0"', settings),
+        *([_certificate(name, namespace)] if settings.issuer is not None else []),
     ]
+
+
+def _certificate(name: str, namespace: str) -> Alert:
+    return certificates.not_renewed(
+        "MongodbCertificateNotRenewed",
+        f"{name}-ssl",
+        namespace,
+        _CERTIFICATE_DAYS,
+        "mongodb.md#certificate",
+    )
 
 
 def _members(pods: str, members: int) -> list[Alert]:

@@ -51,6 +51,8 @@ class _Operator:
     """Ports for the API server or for other operators, whose addresses are not known."""
     asks: tuple[int, ...] = ()
     """Ports of what it runs, wherever that is."""
+    reads_backups: bool = False
+    """Whether it asks the object store by itself."""
 
 
 _METRICS_PORT: Final = 8080
@@ -77,6 +79,7 @@ _MANIFESTS: Final = {
         releases.PSMDB_NAMESPACE,
         {"name": "percona-server-mongodb-operator"},
         asks=(27017,),
+        reads_backups=True,
     ),
 }
 
@@ -221,5 +224,8 @@ def _network(operator: _Operator) -> parts.Object:
             *([{"ports": parts.ports(*operator.serves)}] if operator.serves else []),
             *parts.allow_from([metrics.reader()], _METRICS_PORT),
         ],
-        egress=[{"ports": [*asked, *parts.ports(_DNS_PORT, protocol="UDP")]}],
+        egress=[
+            {"ports": [*asked, *parts.ports(_DNS_PORT, protocol="UDP")]},
+            *(parts.allow_to_store() if operator.reads_backups else []),
+        ],
     )

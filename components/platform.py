@@ -5,12 +5,12 @@ Here the settings become arguments: who calls whom, who uses which data, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pulumi
 
-from components import parts
+from components import parts, releases
 from components.backup import Backup, BackupArgs
 from components.bucket_access import BucketAccess, BucketAccessArgs
 from components.foundation import Foundation, FoundationArgs
@@ -61,11 +61,6 @@ class Platform(pulumi.ComponentResource):
         foundation = Foundation(
             f"{name}-foundation", FoundationArgs(settings), pulumi.ResourceOptions(parent=self)
         )
-        operators = Operators(
-            f"{name}-operators",
-            OperatorsArgs(settings.operators),
-            pulumi.ResourceOptions(parent=self),
-        )
         backup = Backup(
             f"{name}-backup",
             BackupArgs(
@@ -77,10 +72,21 @@ class Platform(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        # Percona's operator has MongoDB's role too, which must be lent before its Pods are made.
+        lent = (
+            [self._mongodb_access(settings, backup)]
+            if DataSystem.MONGODB in settings.systems
+            else []
+        )
+        operators = Operators(
+            f"{name}-operators",
+            OperatorsArgs(settings.operators),
+            pulumi.ResourceOptions(parent=self, depends_on=lent),
+        )
         builders: dict[DataSystem, Callable[[Settings], Store]] = {
             DataSystem.POSTGRES: lambda own: self._postgres(own, foundation, backup, operators),
             DataSystem.REDIS: lambda own: self._redis(own, foundation, backup),
-            DataSystem.MONGODB: lambda own: self._mongodb(own, foundation, backup, operators),
+            DataSystem.MONGODB: lambda own: self._mongodb(own, foundation, backup, operators, lent),
             DataSystem.NEO4J: lambda own: self._neo4j(own, foundation, backup),
             DataSystem.KAFKA: lambda own: self._kafka(own, foundation, operators),
         }
@@ -104,7 +110,12 @@ class Platform(pulumi.ComponentResource):
         self.register_outputs(self.outputs)
 
     def _bucket_access(
-        self, system: DataSystem, settings: Settings, backup: Backup, *reads: str | None
+        self,
+        system: DataSystem,
+        settings: Settings,
+        backup: Backup,
+        *reads: str | None,
+        also: tuple[tuple[str, str], ...] = (),
     ) -> BucketAccess:
         """Let the Pods of a system write to the stack's bucket, and read from others."""
         return BucketAccess(
@@ -118,6 +129,7 @@ class Platform(pulumi.ComponentResource):
                 reads=tuple(bucket for bucket in reads if bucket),
                 region=settings.region,
                 eks_cluster=settings.backup.eks_cluster,
+                also=also,
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[backup]),
         )
@@ -174,10 +186,19 @@ class Platform(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, access]),
         )
 
+    def _mongodb_access(self, settings: Settings, backup: Backup) -> BucketAccess:
+        """The operator looks at a backup before it restores it, and deletes what has expired."""
+        operator = (releases.PSMDB_NAMESPACE, releases.PSMDB_NAME)
+        return self._bucket_access(DataSystem.MONGODB, settings, backup, also=(operator,))
+
     def _mongodb(
-        self, settings: Settings, foundation: Foundation, backup: Backup, operators: Operators
+        self,
+        settings: Settings,
+        foundation: Foundation,
+        backup: Backup,
+        operators: Operators,
+        lent: Sequence[BucketAccess],
     ) -> Mongodb:
-        access = self._bucket_access(DataSystem.MONGODB, settings, backup)
         return Mongodb(
             DataSystem.MONGODB,
             MongodbArgs(
@@ -193,7 +214,7 @@ class Platform(pulumi.ComponentResource):
                 protect=settings.protect,
                 wait=DataSystem.MONGODB in settings.wait_for,
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, access, operators]),
+            pulumi.ResourceOptions(parent=self, depends_on=[foundation, backup, *lent, operators]),
         )
 
     def _neo4j(self, settings: Settings, foundation: Foundation, backup: Backup) -> Neo4j:

@@ -27,6 +27,8 @@ CNPG_NAMESPACE: Final = "cnpg-system"
 CNPG_PODS: Final = {parts.NAME_LABEL: "cloudnative-pg"}
 """Labels of CloudNativePG's own Pods."""
 PSMDB_NAMESPACE: Final = "psmdb-operator"
+PSMDB_NAME: Final = "percona-server-mongodb-operator"
+"""What its release calls the operator's ServiceAccount, Deployment and container."""
 STRIMZI_NAMESPACE: Final = "strimzi"
 
 
@@ -189,8 +191,9 @@ def barman_plugin(
     never ready; none is needed, since all that the plugin writes are Roles, which both replicas
     derive from the same object stores, with a retry on conflict.
 
-    Each operator has a replica beside it, and asks that one: with another one's node lost, it would
-    ask in vain, for 5 s at a time, until Kubernetes has noticed, and fail nothing over meanwhile.
+    Each operator has a replica on its own node, and asks that one, or else one of its zone: with
+    another one's node lost, it would ask in vain, for 5 s at a time, until Kubernetes has noticed,
+    and fail nothing over meanwhile.
 
     Its certificates are asked of cert-manager, as in the release.
 
@@ -216,7 +219,7 @@ def barman_plugin(
     server["ports"] += [_HEALTH]
     server["resources"] = _resources("50m", "256Mi")
     deployment["spec"]["template"]["spec"]["affinity"] = _beside(CNPG_PODS)
-    find(documents, "Service", "barman-cloud")["spec"]["trafficDistribution"] = "PreferClose"
+    find(documents, "Service", "barman-cloud")["spec"]["trafficDistribution"] = "PreferSameNode"
     return [*documents, survive_zone_loss(deployment)]
 
 
@@ -282,11 +285,10 @@ def percona_mongodb(release: Sequence[Document]) -> list[Document]:
         ManifestError: if the release has another shape than expected.
     """
     documents = copy.deepcopy(list(release))
-    name = "percona-server-mongodb-operator"
     for kind in ("ServiceAccount", "Deployment"):
-        find(documents, kind, name)["metadata"]["namespace"] = PSMDB_NAMESPACE
-    deployment = find(documents, "Deployment", name)
-    manager = container(deployment, name)
+        find(documents, kind, PSMDB_NAME)["metadata"]["namespace"] = PSMDB_NAMESPACE
+    deployment = find(documents, "Deployment", PSMDB_NAME)
+    manager = container(deployment, PSMDB_NAME)
     _pull_once(manager)
     set_variable(manager, "DISABLE_TELEMETRY", "true")
     # Empty means all namespaces; the API server does not store that it is.
@@ -316,8 +318,7 @@ def strimzi_values() -> Document:
     """Values of Strimzi's chart for an operator that the loss of a zone does not stop.
 
     A chart's objects cannot be changed afterwards, so what `survive_zone_loss` does is said in the
-    chart's own words. It offers no spread; apart by zone, two replicas leave a third zone for the
-    new one during an update.
+    chart's own words.
     """
     return {
         "replicas": REPLICAS,
@@ -326,7 +327,7 @@ def strimzi_values() -> Document:
         "podDisruptionBudget": {"enabled": True, "minAvailable": None, "maxUnavailable": 1},
         "priorityClassName": PRIORITY_CLASS,
         "tolerations": parts.tolerations(TOLERATION_SECONDS),
-        "affinity": parts.apart({"name": "strimzi-cluster-operator"}),
+        "topologySpreadConstraints": parts.spread({"name": "strimzi-cluster-operator"}),
         "resources": _resources("200m", "512Mi"),
     }
 

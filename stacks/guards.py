@@ -64,12 +64,16 @@ def declared(settings: Settings) -> dict[str, Any]:
 
 
 def _counts(settings: Settings, system: DataSystem) -> dict[str, Any]:
-    """What a system has how many of, where fewer may lose data."""
+    """What a system has how many of, where another number may lose data or the majority."""
     if system is DataSystem.NEO4J:
         return {"servers": settings.neo4j.servers}
     if system is DataSystem.KAFKA:
         topics = {name: topic.partitions for name, topic in settings.topics.items()}
-        return {"replication_factor": settings.kafka.replication_factor, "topics": topics}
+        return {
+            "replication_factor": settings.kafka.replication_factor,
+            "controllers": settings.kafka.controllers,
+            "topics": topics,
+        }
     return {}
 
 
@@ -178,15 +182,29 @@ def _fewer_servers(settings: Settings, was: Declared) -> Iterator[Contradiction]
         )
 
 
+def _other_controllers(settings: Settings, was: Declared) -> Iterator[Contradiction]:
+    """Strimzi's quorum is static; updates before this was declared say nothing of it."""
+    value = settings.kafka.controllers
+    before = int(was.get("controllers", value))
+    if value != before:
+        yield Contradiction(
+            ("kafka", "controllers"),
+            value,
+            f"should stay {before}: Strimzi can neither add controllers to a cluster that runs, "
+            "nor take any away",
+        )
+
+
 def _kafka(settings: Settings, was: Declared) -> Iterator[Contradiction]:
     copies, before = settings.kafka.replication_factor, int(was["replication_factor"])
     if copies != before:
         yield Contradiction(
             ("kafka", "replication_factor"),
             copies,
-            f"should stay {before}: Strimzi cannot change how many copies the "
-            "topics have that there are",
+            f"should stay {before}: Kafka's own topics (__consumer_offsets, __transaction_state) "
+            "would keep theirs",
         )
+    yield from _other_controllers(settings, was)
     for name, partitions in was["topics"].items():
         if name not in settings.topics:
             if was["protect"]:

@@ -102,7 +102,8 @@ class BackupSettings(Model):
     """Another region, to which every backup is copied; none: the backups fall with the region."""
     eks_cluster: EksCluster | None = None
     """Name of the EKS cluster, whose Pod Identity lends each data system the role that is made for
-    its backups. None: lend them yourself, to the ServiceAccounts named as the systems."""
+    its backups. None: lend them yourself, to the ServiceAccounts named as the systems, and that of
+    MongoDB to its operator's too, `psmdb-operator/percona-server-mongodb-operator`."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A bucket that may delete what it no longer keeps."""

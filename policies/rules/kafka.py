@@ -222,7 +222,8 @@ def kafka_rack(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
     why="The controllers elect by majority: of one or two, one lost means that no leader of any "
     "partition can be elected; an even number survives no more losses than one fewer.",
     source=f"{_KRAFT}#deployment-considerations",
-    remedy="Run three or five controllers.",
+    remedy="Run three or five controllers from the beginning: Strimzi can neither add any to a "
+    "cluster that runs, nor take any away.",
     options=_SIZES,
     passing=_pool("controllers", "{replicas: 5}"),
     failing=_pool("controllers", "{replicas: 2}"),
@@ -235,7 +236,8 @@ def kafka_controllers(resource: Resource, world: World, options: Options) -> Ite
         yield Finding(
             "KafkaNodePool: spec.replicas",
             f"{count} controllers in all",
-            f"Set spec.replicas of the pools with the role controller to {wanted} in all.",
+            f"Set spec.replicas of the pools with the role controller to {wanted} in all, and make "
+            "the cluster anew if it runs: Strimzi cannot change how many there are.",
         )
 
 
@@ -244,8 +246,8 @@ def kafka_controllers(resource: Resource, world: World, options: Options) -> Ite
     Severity.HIGH,
     kinds=(NODE_POOL,),
     scope=Scope.STACK,
-    why="Strimzi's rack is only a preference of the scheduler: brokers, or the majority of the "
-    "controllers, may come to lie in one zone.",
+    why="Strimzi's rack spreads copies over brokers, and no Pods over zones: brokers, or the "
+    "majority of the controllers, may come to lie in one zone.",
     source=f"{_STRIMZI}/configuring#type-PodTemplate-reference",
     remedy="Add a strict topology spread over zones to template.pod.",
     passing=_pool("brokers", "{replicas: 3}"),
@@ -314,7 +316,8 @@ def kafka_delete_claim(resource: Resource, _: World, __: Options) -> Iterator[Fi
     Severity.HIGH,
     kinds=(NODE_POOL, TOPIC, USER, REBALANCE),
     scope=Scope.STACK,
-    why="Strimzi passes over what names no cluster that it runs, without a word.",
+    why="Strimzi does nothing for what names no cluster that it runs; a KafkaRebalance alone says "
+    "so, in its status.",
     source=f"{_STRIMZI}/deploying#assembly-using-the-topic-operator-str",
     remedy=f"Name a declared Kafka in the label {_CLUSTER_LABEL}.",
     passing=_topic("{replicas: 3}"),
@@ -624,12 +627,14 @@ def cluster_of(resource: Resource, world: World) -> Resource | None:
 
 
 def pod_template(pool: Resource, world: World) -> Mapping[str, object]:
-    """What a pool says of its Pods; where it has no template, its cluster's counts."""
-    own = mapping(pool.props, "spec", "template")
+    """What a pool's template says of its Pods; where it says nothing of them, its cluster's does.
+
+    Strimzi merges the two by property: of a `pod` in both, the pool's counts alone.
+    """
     cluster = cluster_of(pool, world)
-    if not own and cluster is not None:
-        own = mapping(cluster.props, "spec", "kafka", "template")
-    return mapping(own, "pod")
+    if at(pool.props, "spec", "template", "pod") is None and cluster is not None:
+        return mapping(cluster.props, "spec", "kafka", "template", "pod")
+    return mapping(pool.props, "spec", "template", "pod")
 
 
 def knows_zones(cluster: Resource) -> bool:

@@ -1,7 +1,8 @@
 """MongoDB as Percona's operator runs it: a majority that outlives a zone, and a way back in time.
 
-The operator's own admission accepts a wrong TLS mode, a wrong schedule, an even number of members
-and a storage that does not exist: what is wrong with those shows only when it is needed.
+The API server accepts a wrong TLS mode, a schedule that cannot be read, an even number of members
+and a storage that does not exist. The operator refuses all but the first, by doing nothing for the
+whole cluster any more, and says so in its status; the TLS mode goes unnoticed by both.
 """
 
 from __future__ import annotations
@@ -153,8 +154,9 @@ def mongodb_unsafe_flags(resource: Resource, _: World, __: Options) -> Iterator[
     "mongodb-pinned-version",
     Severity.MEDIUM,
     kinds=(MONGODB,),
-    why="Without them, an update of the operator changes the cluster's settings, and its version "
-    "service the servers' version, at a time that nobody chose.",
+    why="A crVersion that is missing becomes that of whichever operator ran at the creation; the "
+    "program does not say which. Where it may, the operator's version service changes the servers' "
+    "version at a time that nobody chose.",
     source=f"{_OPERATOR}/update.html",
     remedy="Set crVersion, and upgradeOptions.apply to disabled.",
     passing=_mongodb("{crVersion: 1.22.0, upgradeOptions: {apply: disabled}}"),
@@ -235,7 +237,8 @@ def mongodb_backup(resource: Resource, _: World, __: Options) -> Iterator[Findin
     "mongodb-backup-schedule",
     Severity.CRITICAL,
     kinds=(MONGODB,),
-    why="The operator takes a schedule that it cannot read without an error, and makes no backups.",
+    why="At a schedule that it cannot read the operator stops, before it looks at the members: no "
+    "backup is made, and no change arrives. Its status says so.",
     source=f"{_OPERATOR}/backups-scheduled.html",
     remedy="Write five fields, such as 0 3 * * *.",
     passing=_mongodb("{backup: {enabled: true}}"),
@@ -264,7 +267,8 @@ def mongodb_backup_schedule(resource: Resource, _: World, __: Options) -> Iterat
     "mongodb-backup-storage",
     Severity.CRITICAL,
     kinds=(MONGODB,),
-    why="A task whose storage does not exist fails each time it runs.",
+    why="At a task whose storage does not exist the operator stops, before it looks at the "
+    "members: no backup is made, and no change arrives. Its status says so.",
     source=f"{_OPERATOR}/backups-storage.html",
     remedy="Let each task name one of spec.backup.storages.",
     passing=_mongodb("{backup: {enabled: true}}"),

@@ -52,7 +52,8 @@ class TopicSettings(Model):
     partitions: Annotated[Integer, Field(ge=1, le=_MAX_PARTITIONS)] = 12
     """Partitions, each read by at most one consumer of a group: the most that share the work."""
     retention: Annotated[Seconds, Field(ge=MINUTE, le=10 * YEAR)] | None = None
-    """Records are deleted after so long; none: after `kafka.retention`."""
+    """Records are deleted after so long at the earliest, and at the latest after twice as long or,
+    where that is less, a week more; none: after `kafka.retention`."""
     cleanup: Cleanup = Cleanup.DELETE
     """Old records are deleted; or all but the last of each key are (compacted); or both."""
 
@@ -81,12 +82,12 @@ class KafkaSettings(Model):
     brokers: Count = 3
     """Servers that hold the topics."""
     controllers: Annotated[Integer, Field(ge=1, le=9)] = 3
-    """Servers that vote on the cluster's metadata; an odd number."""
+    """Servers that vote on the cluster's metadata; an odd number. Set it once: Strimzi can neither
+    add controllers to a cluster that runs, nor take any away."""
     replication_factor: Count = 3
     """Copies of each partition, on different brokers."""
     min_in_sync: Count = 2
-    """Copies that must have a record before it is acknowledged. Set it once: Kafka forbids to
-    change it for a cluster that runs."""
+    """Copies that must have a record before it is acknowledged."""
     storage: Memory = "100Gi"
     """Volume of each broker."""
     controller_storage: Memory = "10Gi"
@@ -100,7 +101,7 @@ class KafkaSettings(Model):
     lives five times in between. Kafka's own 9s make each crash cost 4s more; a shorter one takes
     for dead what only stood still."""
     retention: Annotated[Seconds, Field(ge=MINUTE, le=10 * YEAR)] = 7 * DAY
-    """Records of a topic that says nothing else are deleted after so long."""
+    """Records of a topic that says nothing else are deleted after so long, at the earliest."""
     issuer: Name | None = None
     """ClusterIssuer of cert-manager that signs the brokers' certificate for services, which then
     verify it: their images must trust that authority. None: Strimzi's own authority signs, which

@@ -21,6 +21,7 @@ from stacks.values import (
     Integer,
     Memory,
     Model,
+    Name,
     Objective,
     Resources,
     Seconds,
@@ -47,6 +48,11 @@ class MongodbSettings(Model):
     """Image of the backup agent beside each server."""
     exporter_image: Image = "percona/mongodb_exporter:0.47.2"
     """Image of the metrics exporter beside each server."""
+    issuer: Name | None = None
+    """ClusterIssuer of cert-manager that signs the members' certificates; clients then verify them:
+    their images must trust that authority. Set it with a new replica set: members of two
+    authorities do not trust each other. None: an authority of the operator's own signs, which
+    clients do not know; they encrypt and do not verify."""
     storage: Memory = "100Gi"
     """Volume of each member."""
     resources: Resources = Resources(cpu="2", memory="8Gi")

@@ -226,6 +226,25 @@ def test_only_the_pods_of_one_account_get_the_role() -> None:
     assert identity["roleArn"] == COMPUTED["aws:iam/role:Role"]["arn"]
 
 
+def test_an_operator_gets_the_same_role_in_its_own_namespace_alone() -> None:
+    registry = _access(also=(("operators", "manager"),))
+    statements = json.loads(registry.one("Role").inputs["assumeRolePolicy"])["Statement"]
+    # One statement for both would trust an account of one name in the namespace of the other.
+    assert [each["Condition"]["StringEquals"] for each in statements] == [
+        {
+            "aws:RequestTag/kubernetes-namespace": namespace,
+            "aws:RequestTag/kubernetes-service-account": account,
+        }
+        for namespace, account in (("sim-data", "database"), ("operators", "manager"))
+    ]
+    lent = {
+        (each.inputs["namespace"], each.inputs["serviceAccount"], each.inputs["roleArn"])
+        for each in registry.of("PodIdentityAssociation")
+    }
+    role = COMPUTED["aws:iam/role:Role"]["arn"]
+    assert lent == {("sim-data", "database", role), ("operators", "manager", role)}
+
+
 def test_a_system_writes_its_own_folder_alone() -> None:
     allowed = _allowed(_access(), "writing")
     for action in ("s3:PutObject", "s3:DeleteObject", "s3:GetObject"):

@@ -163,6 +163,29 @@ def test_positions_of_groups_are_kept_as_long_as_any_record() -> None:
     assert config["offsets.retention.minutes"] == 30 * 24 * 60
 
 
+@pytest.mark.parametrize(
+    ("retention", "rolls"), [(60, 60), (7 * DAY, 7 * DAY), (30 * DAY, 7 * DAY)]
+)
+def test_a_file_of_a_log_ends_no_later_than_what_is_in_it(retention: int, rolls: int) -> None:
+    """Records are deleted by whole files, and never from the one that is written to."""
+    topics = {"moves": TopicSettings(key="game", retention=retention)}
+    registry = _kafka(topics=topics, users=(), settings=KafkaSettings(retention=retention))
+    brokers = _spec(registry, "Kafka", "events")["kafka"]["config"]
+    topic = _spec(registry, "KafkaTopic", "moves")["config"]
+    assert (brokers["log.roll.ms"], topic["segment.ms"]) == (rolls * 1000, rolls * 1000)
+
+
+def test_a_topic_that_keeps_longer_does_not_roll_as_often_as_the_rest() -> None:
+    topics = {"moves": TopicSettings(key="game", retention=30 * DAY)}
+    registry = _kafka(topics=topics, users=(), settings=KafkaSettings(retention=60))
+    assert _spec(registry, "KafkaTopic", "moves")["config"]["segment.ms"] == 7 * DAY * 1000
+
+
+def test_producers_stall_before_a_volume_is_full(kafka: Registry) -> None:
+    quotas = _spec(kafka, "Kafka", "events")["kafka"]["quotas"]
+    assert quotas == {"type": "strimzi", "minAvailableRatioPerVolume": 0.05}
+
+
 def test_nothing_that_the_operator_forbids_is_configured() -> None:
     # Of KafkaClusterSpec.FORBIDDEN_PREFIXES of Strimzi 1.2; it would be ignored with a warning.
     forbidden = ("advertised.", "broker.", "listener", "sasl.", "ssl.", "log.dir", "controller.")
@@ -258,6 +281,15 @@ def test_every_pod_is_under_the_restricted_standard_and_moves_off_a_silent_node(
             security = container["securityContext"]
             assert security["allowPrivilegeEscalation"] is False
             assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_every_part_runs_the_image_of_the_settings() -> None:
+    """Strimzi takes the brokers' image for nothing else while it has a default of its own."""
+    image = "mirror.example.com/kafka:4.3.1"
+    cluster = _spec(_kafka(settings=KafkaSettings(image=image)), "Kafka", "events")
+    assert {cluster[part]["image"] for part in ("kafka", "cruiseControl", "kafkaExporter")} == {
+        image
+    }
 
 
 def test_brokers_that_come_and_go_are_filled_and_emptied_gently(kafka: Registry) -> None:

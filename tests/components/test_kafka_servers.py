@@ -155,6 +155,7 @@ def test_topics_are_made_as_declared(told: dict[str, Any]) -> None:
     partitions, copies, config = told["topics"]["events"]
     assert (partitions, copies) == (3, 3)
     assert (config["retention.ms"], config["min.insync.replicas"]) == ("3600000", "2")
+    assert config["segment.ms"] == "3600000"
     partitions, copies, config = told["topics"]["others"]
     assert (partitions, copies, config["cleanup.policy"]) == (2, 3, "compact")
 

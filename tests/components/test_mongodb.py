@@ -23,6 +23,7 @@ pytestmark = pytest.mark.unit
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 SETTINGS = MongodbSettings()
+ISSUED = MongodbSettings(issuer="platform")
 OBJECTIVE = Objective(rpo=300, rto=180)
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
@@ -133,6 +134,14 @@ def test_no_check_of_the_operator_is_switched_off() -> None:
 
 def test_connections_are_encrypted_and_members_verify_each_other() -> None:
     assert _spec()["tls"] == {"mode": "requireTLS", "allowInvalidCertificates": False}
+
+
+def test_an_issuer_signs_what_members_show() -> None:
+    assert _spec(ISSUED)["tls"] == {
+        "mode": "requireTLS",
+        "allowInvalidCertificates": False,
+        "issuerConf": {"group": "cert-manager.io", "kind": "ClusterIssuer", "name": "platform"},
+    }
 
 
 def test_clients_need_no_certificate_and_backups_no_key() -> None:
@@ -277,9 +286,21 @@ def test_clients_are_told_every_member() -> None:
     ]
 
 
+def _options(settings: MongodbSettings = SETTINGS) -> dict[str, str]:
+    data = _mongodb(settings).one("ConfigMap", "documents-client").inputs["data"]
+    return dict(parse_qsl(data["MONGODB_OPTIONS"], strict_parsing=True))
+
+
+def test_clients_verify_members_whose_certificates_they_know() -> None:
+    verified, unverified = _options(ISSUED), _options()
+    # Go's driver passes over `tlsAllowInvalidCertificates`, and verifies.
+    assert unverified.items() - verified.items() == {("tlsInsecure", "true")}
+    assert verified["tls"] == "true"
+    assert not {key for key in verified if "Insecure" in key or "Invalid" in key}
+
+
 def test_clients_write_to_a_majority_within_a_time_limit_and_over_tls() -> None:
-    data = _mongodb().one("ConfigMap", "documents-client").inputs["data"]
-    options = dict(parse_qsl(data["MONGODB_OPTIONS"], strict_parsing=True))
+    options = _options()
     assert options["replicaSet"] == _members()["name"]
     assert (options["w"], options["journal"], options["retryWrites"]) == (
         "majority",
@@ -329,6 +350,11 @@ def test_a_lost_primary_and_an_archive_that_stands_still_call_a_person() -> None
     }
 
 
+def test_a_certificate_that_is_not_renewed_is_told_where_an_issuer_signs() -> None:
+    [more] = _alerts(ISSUED).keys() - _alerts().keys()
+    assert 'name="documents-ssl"' in _alerts(ISSUED)[more]["expr"]
+
+
 def test_as_many_members_are_missed_as_there_should_be() -> None:
     expr = _alerts(MongodbSettings(members=5))["MongodbMemberDown"]["expr"]
     assert expr.endswith("< 5")
@@ -345,9 +371,10 @@ def test_a_backup_that_never_succeeded_is_missed_too() -> None:
         assert "or kube_statefulset_created{namespace=" in expr
 
 
-@pytest.mark.parametrize("alert", sorted(_alerts()))
+@pytest.mark.parametrize("alert", sorted(_alerts(ISSUED)))
 def test_every_alert_has_its_section_in_the_runbook(alert: str) -> None:
-    page, _, section = _alerts()[alert]["annotations"]["runbook"].rpartition("/")[2].partition("#")
+    runbook = _alerts(ISSUED)[alert]["annotations"]["runbook"]
+    page, _, section = runbook.rpartition("/")[2].partition("#")
     headings = re.findall(r"^## (.+)$", (RUNBOOKS / page).read_text(), re.MULTILINE)
     assert section in {heading.lower().replace(" ", "-") for heading in headings}
 

@@ -167,6 +167,14 @@ def test_the_api_server_accepts_every_stacks_replica_set(stack: str, kubectl: Ku
     assert done.returncode == 0, done.stderr
 
 
+def test_the_api_server_accepts_an_issuer(catalogue: Settings, kubectl: Kubectl) -> None:
+    mongodb = catalogue.mongodb.model_copy(update={"issuer": "platform"})
+    settings = catalogue.model_copy(update={"prefix": PREFIX, "mongodb": mongodb})
+    manifest = registered_by(lambda: _program(settings)).one("PerconaServerMongoDB").manifest
+    done = _dry_run(kubectl, manifest)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_misspelled_field_is_refused(declared: Registry, kubectl: Kubectl) -> None:
     manifest = declared.one("PerconaServerMongoDB").manifest
     pitr = manifest["spec"]["backup"]["pitr"]

@@ -156,15 +156,30 @@ def test_each_has_a_budget_and_a_wall(declared: Registry, name: str) -> None:
 
 
 @unit
+@every_program
+def test_who_reads_backups_reaches_the_store_and_the_role_for_it(
+    declared: Registry, name: str
+) -> None:
+    key = PROGRAMS[name]
+    policy = declared.one("NetworkPolicy", f"operators-{key.replace('_', '-')}").inputs["spec"]
+    lender = {
+        "to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}],
+        "ports": parts.ports(80),
+    }
+    assert (lender in policy["egress"]) is (key == "percona_mongodb")
+    assert {"port": 443, "protocol": "TCP"} in policy["egress"][0]["ports"]
+
+
+@unit
 def test_strimzis_chart_is_pinned_and_asked_for_the_same(declared: Registry) -> None:
     """The chart cannot be had here: this is what it is asked for, not what it makes of it."""
     values = _values(declared, releases.STRIMZI)
     assert values["replicas"] == 2
     assert values["leaderElection"] == {"enable": True}
-    [apart] = values["affinity"]["podAntiAffinity"][
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ]
-    assert apart["topologyKey"] == parts.ZONE
+    [zones, _] = values["topologySpreadConstraints"]
+    assert (zones["topologyKey"], zones["whenUnsatisfiable"]) == (parts.ZONE, "DoNotSchedule")
+    # The label is the chart's own.
+    assert zones["labelSelector"] == {"matchLabels": {"name": "strimzi-cluster-operator"}}
     assert {each["tolerationSeconds"] for each in values["tolerations"]} == {10}
     assert values["priorityClassName"] == "system-cluster-critical"
     assert values["podDisruptionBudget"]["enabled"] is True

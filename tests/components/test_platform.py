@@ -369,6 +369,40 @@ def test_each_role_is_for_the_account_of_the_pods_that_write(platform: Registry)
     assert writing == trusted
 
 
+def test_perconas_operator_has_the_role_of_the_members(platform: Registry) -> None:
+    trusted = {
+        role.name: {
+            each["Condition"]["StringEquals"]["aws:RequestTag/kubernetes-namespace"]
+            for each in json.loads(role.inputs["assumeRolePolicy"])["Statement"]
+        }
+        for role in platform.of("Role")
+        if "pods.eks.amazonaws.com" in role.inputs["assumeRolePolicy"]
+    }
+    assert trusted == {
+        f"{system}-backup-access-role": {DATA, "psmdb-operator"} if system == "mongodb" else {DATA}
+        for system in BACKED_UP
+    }
+
+
+def test_perconas_operator_is_lent_the_role_before_its_pods_are_made(
+    catalogue: Settings, tmp_path: Path
+) -> None:
+    """EKS lends a role to a Pod when it is made, and never again."""
+    shutil.copy(build.operator_manifest("psmdb-manager", print), tmp_path)
+    brought = OperatorsSettings(percona_mongodb=Source.RELEASE, mirror=str(tmp_path))
+    backup = catalogue.backup.model_copy(update={"eks_cluster": "games-prod"})
+    platform = _platform(catalogue.model_copy(update={"operators": brought, "backup": backup}))
+    operator = platform.one("Deployment", "percona-server-mongodb-operator").inputs
+    [identity] = [
+        each
+        for each in platform.of("PodIdentityAssociation")
+        if each.inputs["namespace"] == operator["metadata"]["namespace"]
+    ]
+    pod = operator["spec"]["template"]["spec"]
+    assert identity.inputs["serviceAccount"] == pod["serviceAccountName"]
+    assert identity.urn in _components(platform)["sim-operators"].dependencies
+
+
 def test_prometheus_can_read_every_alert(platform: Registry) -> None:
     """What it cannot read it refuses, and then all rules of the same object are missing."""
     rules = [

@@ -187,7 +187,8 @@ def test_the_plugins_replicas_are_spread_and_guarded(barman: list[Document]) -> 
 def test_each_operator_asks_the_plugin_beside_it(
     barman: list[Document], cnpg: list[Document]
 ) -> None:
-    assert find(barman, "Service", "barman-cloud")["spec"]["trafficDistribution"] == "PreferClose"
+    service = find(barman, "Service", "barman-cloud")
+    assert service["spec"]["trafficDistribution"] == "PreferSameNode"
     pod = find(barman, "Deployment", "barman-cloud")["spec"]["template"]["spec"]
     [preferred] = pod["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     beside = preferred["podAffinityTerm"]

@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         {},
         {"redis": {"image": "valkey/valkey:8.1"}},
         "redis.image",
-        "should be of Redis, as the last update declared (redis:7.4.5): Valkey may not read",
+        "should be of Redis, as the last update declared (redis:7.4.6): Valkey may not read",
     ),
     "older kafka": (
         {},
@@ -135,7 +135,25 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         {},
         {"kafka": {"brokers": 5, "replication_factor": 5}},
         "kafka.replication_factor",
-        "should stay 3: Strimzi cannot change",
+        "should stay 3: Kafka's own topics (__consumer_offsets, __transaction_state) would keep",
+    ),
+    "fewer copies": (
+        {"kafka": {"brokers": 5, "replication_factor": 5}},
+        {"kafka": {"brokers": 5}},
+        "kafka.replication_factor",
+        "should stay 5: Kafka's own topics",
+    ),
+    "more controllers": (
+        {},
+        {"kafka": {"controllers": 5}},
+        "kafka.controllers",
+        "should stay 3: Strimzi can neither add controllers to a cluster that runs, nor take any",
+    ),
+    "fewer controllers": (
+        {"kafka": {"controllers": 5}},
+        {},
+        "kafka.controllers",
+        "should stay 5: Strimzi can neither",
     ),
     "a topic that is gone": (
         {},
@@ -193,6 +211,11 @@ PASSING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"postgres": {"storage": "1024Gi"}},
     ),
     "a larger volume": ({}, {"kafka": {"storage": "200Gi"}}),
+    "more brokers": ({}, {"kafka": {"brokers": 5}}),
+    "another number in sync": (
+        {"kafka": {"brokers": 6, "replication_factor": 6, "min_in_sync": 3}},
+        {"kafka": {"brokers": 6, "replication_factor": 6, "min_in_sync": 2}},
+    ),
     "a major upgrade of postgres": (
         {},
         {"postgres": {"image": "ghcr.io/cloudnative-pg/postgresql:18.1"}},
@@ -233,6 +256,13 @@ PASSING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_what_loses_nothing_passes(case: str) -> None:
     before, after = PASSING[case]
     assert told(settings(**before), settings(**after)) == {}
+
+
+def test_an_update_that_said_nothing_of_controllers_holds_to_none() -> None:
+    """As those did before it was declared."""
+    before = guards.declared(settings())
+    del before["systems"]["kafka"]["controllers"]
+    assert list(guards.losses(settings(kafka={"controllers": 5}), before)) == []
 
 
 def test_a_first_update_has_nothing_to_lose() -> None:

@@ -66,7 +66,7 @@ def go_seconds(written: str) -> int | None:
 
 
 @lru_cache(maxsize=1024)
-def longest_gap(schedule: str, *, seconds: bool = False) -> int | None:
+def longest_gap(schedule: str, *, seconds: bool = False, both_days: bool = False) -> int | None:
     """The longest time between two runs in seconds, None if it never runs.
 
     Raises:
@@ -75,7 +75,7 @@ def longest_gap(schedule: str, *, seconds: bool = False) -> int | None:
     word, _, every = schedule.strip().partition(" ")
     if word == "@every" and (gap := go_seconds(every)) is not None:
         return max(gap, 1)
-    parsed = parse(schedule, seconds=seconds)
+    parsed = parse(schedule, seconds=seconds, both_days=both_days)
     times = parsed.seconds_of_day
     days = [number for number, day in enumerate(_calendar()) if parsed.runs_on(day)]
     if not days:
@@ -89,8 +89,10 @@ def _calendar() -> tuple[date, ...]:
     return tuple(_CALENDAR_START + timedelta(days=number) for number in range(_CALENDAR_DAYS))
 
 
-def parse(schedule: str, *, seconds: bool = False) -> Schedule:
+def parse(schedule: str, *, seconds: bool = False, both_days: bool = False) -> Schedule:
     """Read a schedule of five fields, or of six (the first is the second) with `seconds`.
+
+    With `both_days` a day must match as a day of the month and as a day of the week, always.
 
     Raises:
         ValueError: if it is not one; the message says what is wrong with which field.
@@ -114,12 +116,21 @@ def parse(schedule: str, *, seconds: bool = False) -> Schedule:
         days=days,
         months=months,
         weekdays=weekdays,
-        either_day=not _open(fields[3]) and not _open(fields[5]),
+        either_day=not both_days
+        and not any(_open(field, stepped=seconds) for field in (fields[3], fields[5])),
     )
 
 
-def _open(field: str) -> bool:
-    return field.startswith(("*", "?"))
+def _open(field: str, *, stepped: bool) -> bool:
+    """Whether a field counts as open to every day; with `stepped`, `*/2` does so too.
+
+    That is how robfig/cron v1 has it, by which CloudNativePG reads six fields. By v3, which reads
+    five, a step restricts.
+    """
+    ranges = (part.partition("/") for part in field.split(","))
+    return any(
+        first in {"*", "?"} and (stepped or int(step or 1) == 1) for first, _slash, step in ranges
+    )
 
 
 def _field(

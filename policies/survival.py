@@ -12,13 +12,13 @@ declared. What cannot be read before the update is left out, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from policies import spread
 from policies.model import Resource, Undecided, is_true, mapping, mappings, number, text, texts
-from policies.rules import kafka, mongodb, neo4j, postgres, redis
+from policies.rules import aws, kafka, mongodb, neo4j, postgres, redis
 from policies.spread import Placement
 from policies.world import DEPLOYMENT, STATEFUL_SET, Workload, World
 
@@ -228,9 +228,41 @@ def _copy_delay(bucket: str, world: World) -> float | None:
         for rule in mappings(each.props, "rules"):
             timed = mapping(rule, "destination", "replicationTime")
             minutes = number(timed, "time", "minutes")
-            if text(rule, "status") == text(timed, "status") == "Enabled" and minutes:
+            enabled = text(rule, "status") == text(timed, "status") == "Enabled"
+            if enabled and minutes and _copies_all(rule, bucket, world):
                 return 60.0 * minutes
     return None
+
+
+def _copies_all(rule: Mapping[str, object], bucket: str, world: World) -> bool:
+    """Whether a rule leaves nothing out.
+
+    Unless it is told to copy what KMS encrypts, S3 leaves that out, and says nothing.
+    """
+    narrowed = (
+        text(rule, "prefix")
+        or text(rule, "filter", "prefix")
+        or mapping(rule, "filter", "tag")
+        or mapping(rule, "filter", "and")
+    )
+    if narrowed:
+        return False
+    encrypted = text(rule, "sourceSelectionCriteria", "sseKmsEncryptedObjects", "status")
+    return encrypted == "Enabled" or not _uses_kms(bucket, world)
+
+
+def _uses_kms(bucket: str, world: World) -> bool:
+    """Whether KMS encrypts what is in a bucket, where nothing else is asked for."""
+    by_reference = [
+        each
+        for declared in world.with_value(aws.BUCKET, ("bucket",), bucket)
+        for each in world.referring(aws.ENCRYPTION, "bucket", declared)
+    ]
+    return any(
+        text(rule, "applyServerSideEncryptionByDefault", "sseAlgorithm").startswith(aws.KMS)
+        for each in by_reference or world.with_value(aws.ENCRYPTION, ("bucket",), bucket)
+        for rule in mappings(each.props, "rules")
+    )
 
 
 # Systems ----------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from policies.model import Resource, at, is_true, mapping, mappings, number, text
+from policies.model import Opaque, Resource, at, is_true, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
 from policies.world import World
 
@@ -21,12 +21,17 @@ MEMBERS = {
 CLUSTERS = tuple(MEMBERS)
 CACHE = "aws:elasticache/ReplicationGroup"
 
+ENCRYPTION = "aws:s3/BucketServerSideEncryptionConfiguration"
+KMS = "aws:kms"
+"""How the names of all algorithms begin whose keys KMS holds."""
+
 _VERSIONING = "aws:s3/BucketVersioning"
-_ENCRYPTION = "aws:s3/BucketServerSideEncryptionConfiguration"
 _PUBLIC_ACCESS = "aws:s3/BucketPublicAccessBlock"
 _OBJECT_LOCK = "aws:s3/BucketObjectLockConfiguration"
 _LIFECYCLE = "aws:s3/BucketLifecycleConfiguration"
 _BLOCKS = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+_AWS_KEY = "alias/aws/s3"
+"""AWS' own key, also where none is named: everyone in the account may use it through S3."""
 
 _S3 = "https://docs.aws.amazon.com/AmazonS3/latest/userguide"
 _RDS = "https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide"
@@ -80,7 +85,7 @@ def bucket_versioning(resource: Resource, world: World, _: Options) -> Iterator[
     scope=Scope.STACK,
     why="Only with a key of one's own can access to the data be taken away from everyone at once.",
     source=f"{_S3}/serv-side-encryption.html",
-    remedy="Declare a BucketServerSideEncryptionConfiguration with aws:kms.",
+    remedy="Declare a BucketServerSideEncryptionConfiguration with aws:kms and a key of your own.",
     options={
         "algorithms": Option(
             ["aws:kms", "aws:kms:dsse"],
@@ -92,29 +97,46 @@ def bucket_versioning(resource: Resource, world: World, _: Options) -> Iterator[
         type: aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration
         name: backup
         properties:
-          rules: [{applyServerSideEncryptionByDefault: {sseAlgorithm: "aws:kms"}}]
+          rules:
+            - applyServerSideEncryptionByDefault:
+                sseAlgorithm: "aws:kms"
+                kmsMasterKeyId: alias/sim-backup
     """,
     failing="""
         type: aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration
         name: backup
         properties:
-          rules: [{applyServerSideEncryptionByDefault: {sseAlgorithm: AES256}}]
+          rules: [{applyServerSideEncryptionByDefault: {sseAlgorithm: "aws:kms"}}]
     """,
 )
 def bucket_encryption(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
-    """Look for the bucket's encryption."""
+    """Look for the bucket's encryption, and whose key it is where KMS holds it."""
     found = [
-        text(each, "applyServerSideEncryptionByDefault", "sseAlgorithm")
-        for configuration in _about(resource, _ENCRYPTION, world)
+        _encryption(mapping(each, "applyServerSideEncryptionByDefault"))
+        for configuration in _about(resource, ENCRYPTION, world)
         for each in mappings(configuration.props, "rules")
     ]
     if not any(each in options["algorithms"] for each in found):
+        wanted = options["algorithms"][0]
+        key = ", and kmsMasterKeyId: the ARN of a key of your own" if wanted.startswith(KMS) else ""
         yield Finding(
             "BucketServerSideEncryptionConfiguration",
             ", ".join(found) or "none for this bucket",
-            "Declare one for it with "
-            f"applyServerSideEncryptionByDefault.sseAlgorithm: {options['algorithms'][0]}.",
+            f"Declare one for it with applyServerSideEncryptionByDefault.sseAlgorithm: {wanted}"
+            f"{key}.",
         )
+
+
+def _encryption(default: Mapping[str, object]) -> str:
+    """The algorithm, or what is amiss with it.
+
+    A key that cannot be read is one of one's own: it is made in the same update.
+    """
+    algorithm, key = text(default, "sseAlgorithm"), default.get("kmsMasterKeyId")
+    if not algorithm.startswith(KMS) or isinstance(key, Opaque):
+        return algorithm
+    named = isinstance(key, str) and key and not key.endswith(_AWS_KEY)
+    return algorithm if named else f"{algorithm} with AWS' own key"
 
 
 @rule(
@@ -154,12 +176,22 @@ def bucket_public_access(resource: Resource, world: World, _: Options) -> Iterat
     kinds=(BUCKET,),
     scope=Scope.STACK,
     why="Whoever gets an administrator's key can delete the backups with all else, unless the "
-    "objects are locked.",
+    "objects are locked, and in a mode that no permission lifts.",
     source=f"{_S3}/object-lock.html",
-    remedy="Enable object lock, with a default retention, for buckets of backups.",
+    remedy="Enable object lock, with a default retention in mode COMPLIANCE, for buckets of "
+    "backups.",
     options={
         "backups": _BACKUPS,
         "days": Option(1, {"type": "integer", "minimum": 1}, "That objects are locked at least."),
+        "modes": Option(
+            ["COMPLIANCE"],
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "enum": ["COMPLIANCE", "GOVERNANCE"]},
+            },
+            "In which a lock counts; GOVERNANCE yields to s3:BypassGovernanceRetention.",
+        ),
     },
     passing="""
         type: aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration
@@ -177,14 +209,18 @@ def bucket_object_lock(resource: Resource, world: World, options: Options) -> It
     """Look for a default retention of what holds backups."""
     if not _holds_backups(resource, options):
         return
-    days = [_lock_days(each) for each in _about(resource, _OBJECT_LOCK, world)]
-    if max(days, default=0) < options["days"]:
+    locks = [
+        (text(each.props, "rule", "defaultRetention", "mode"), _lock_days(each))
+        for each in _about(resource, _OBJECT_LOCK, world)
+    ]
+    if not any(mode in options["modes"] and days >= options["days"] for mode, days in locks):
+        found = (f"{mode or 'no mode'} for {days:g} days" for mode, days in locks)
         yield Finding(
             "BucketObjectLockConfiguration",
-            f"a default retention of {max(days)} days" if days else "none for this bucket",
+            ", ".join(found) or "none for this bucket",
             "Set objectLockEnabled: true on the bucket, and declare "
             "aws.s3.BucketObjectLockConfiguration for it with rule.defaultRetention "
-            f"{{mode: COMPLIANCE, days: {options['days']} or more}}.",
+            f"{{mode: {options['modes'][0]}, days: {options['days']} or more}}.",
         )
 
 
@@ -201,7 +237,8 @@ def _lock_days(configuration: Resource) -> float:
     why="With versions on and nothing to expire them, a bucket of backups grows for ever; and a "
     "replica's deletions by lifecycle are never replicated, so each needs its own.",
     source=f"{_S3}/object-lifecycle-mgmt.html",
-    remedy="Declare a BucketLifecycleConfiguration with an enabled rule.",
+    remedy="Declare a BucketLifecycleConfiguration with an enabled rule that expires noncurrent "
+    "versions.",
     options={"backups": _BACKUPS},
     passing="""
         type: aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration
@@ -216,20 +253,20 @@ def _lock_days(configuration: Resource) -> float:
     """,
 )
 def bucket_lifecycle(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
-    """Look for an enabled lifecycle rule of what holds backups."""
+    """Look for a rule that deletes old versions of what holds backups."""
     if not _holds_backups(resource, options):
         return
-    enabled = any(
-        text(each, "status") == "Enabled"
+    expires = any(
+        text(each, "status") == "Enabled" and mapping(each, "noncurrentVersionExpiration")
         for configuration in _about(resource, _LIFECYCLE, world)
         for each in mappings(configuration.props, "rules")
     )
-    if not enabled:
+    if not expires:
         yield Finding(
             "BucketLifecycleConfiguration",
-            "no enabled rule for this bucket",
+            "no enabled rule for this bucket expires noncurrent versions",
             "Declare aws.s3.BucketLifecycleConfiguration for it with a rule of status Enabled that "
-            "expires noncurrent versions after the retention.",
+            "has noncurrentVersionExpiration: {noncurrentDays: those of the retention}.",
         )
 
 

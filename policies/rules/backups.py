@@ -16,8 +16,10 @@ VELERO_SCHEDULE = "velero.io/Schedule"
 OBJECT_STORE = "barmancloud.cnpg.io/ObjectStore"
 _SIX_FIELDS = frozenset({SCHEDULED_BACKUP})
 """What CloudNativePG reads begins with the seconds."""
+_BOTH_DAYS = frozenset({VELERO_SCHEDULE})
+"""Velero 1.18 reads with netresearch/go-cron: both days must match where both are restricted."""
 
-_SCHEDULES = "https://cloudnative-pg.io/documentation/1.30/backup/#scheduled-backups"
+_SCHEDULES = "https://cloudnative-pg.io/docs/1.30/backup/#scheduled-backups"
 _VELERO = "https://velero.io/docs/v1.18/backup-reference/"
 _RETENTION = "https://cloudnative-pg.io/plugin-barman-cloud/docs/retention/"
 _HOUR = 3600
@@ -28,8 +30,9 @@ _RETENTION_DAYS = {"d": 1, "w": 7, "m": 30}
     "backup-schedule",
     Severity.CRITICAL,
     kinds=(SCHEDULED_BACKUP, VELERO_SCHEDULE),
-    why="A schedule with a field too few, or a date that never comes, makes no backups, and is "
-    "noticed at the restore.",
+    why="With a field too few, CloudNativePG takes the minute for the second: `0 3 * * *` is 3 "
+    "minutes past every hour, 24 base backups a day. What cannot be read, or a date that never "
+    "comes, makes no backups, and is noticed at the restore.",
     source=_SCHEDULES,
     remedy="Write six fields for CloudNativePG (the first is the second), five for Velero.",
     passing='{kind: ScheduledBackup, metadata: {name: postgres}, spec: {schedule: "0 0 3 * * *"}}',
@@ -39,7 +42,7 @@ def backup_schedule(resource: Resource, _: World, __: Options) -> Iterator[Findi
     """Read the schedule as its operator will."""
     schedule = text(resource.props, "spec", "schedule")
     seconds = resource.kind in _SIX_FIELDS
-    problem = schedule_problem(schedule, seconds=seconds)
+    problem = schedule_problem(schedule, seconds=seconds, both_days=resource.kind in _BOTH_DAYS)
     if problem:
         example = '"0 0 3 * * *" (with seconds)' if seconds else '"0 3 * * *"'
         yield Finding(
@@ -63,7 +66,11 @@ def backup_interval(resource: Resource, _: World, options: Options) -> Iterator[
     """Compare the longest time between two runs; `backup-schedule` tells of unreadable ones."""
     schedule = text(resource.props, "spec", "schedule")
     try:
-        gap = cron.longest_gap(schedule, seconds=resource.kind in _SIX_FIELDS)
+        gap = cron.longest_gap(
+            schedule,
+            seconds=resource.kind in _SIX_FIELDS,
+            both_days=resource.kind in _BOTH_DAYS,
+        )
     except ValueError:
         return
     most = options["hours"]

@@ -135,9 +135,10 @@ def container_probes_differ(resource: Resource, world: World, _: Options) -> Ite
     "container-probe-port",
     Severity.HIGH,
     kinds=SERVING,
-    why="A probe on a port that the container does not declare fails for ever, or passes by luck.",
+    why="A probe fails for ever if it names a port that the container does not declare: only the "
+    "declaration says which number the name stands for.",
     source=_PROBES,
-    remedy="Let the probe name one of the container's ports.",
+    remedy="Let the probe name one of the container's ports, or give the number.",
     passing="""
         kind: Deployment
         metadata: {name: web}
@@ -158,22 +159,18 @@ def container_probes_differ(resource: Resource, world: World, _: Options) -> Ite
     """,
 )
 def container_probe_port(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Look for each probe's port among the container's."""
+    """Look for each name among the container's ports; a number needs no declaration."""
     for container in world.workload(resource).containers:
-        declared = [
-            at(each, key)
-            for each in mappings(container.spec, "ports")
-            for key in ("name", "containerPort")
-        ]
+        names = [text(each, "name") for each in mappings(container.spec, "ports")]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            for handler in ("httpGet", "tcpSocket", "grpc"):
-                port = at(container.spec, probe, handler, "port")
-                if port is not None and port not in declared:
+            for handler in ("httpGet", "tcpSocket"):
+                port = text(container.spec, probe, handler, "port")
+                if port and port not in names:
                     where = f"{container.path}.{probe}.{handler}.port"
                     yield Finding(
                         where,
-                        f"{port}, which is none of the container's ports",
-                        f"Add {port} to {container.path}.ports, or name one of them.",
+                        f"{port}, which is the name of none of the container's ports",
+                        f"Add a port named {port} to {container.path}.ports, or name one of them.",
                     )
 
 
@@ -193,7 +190,7 @@ def _handler(container: Container, probe: str) -> Mapping[str, Any]:
     why="The scheduler places by requests: without them a node is overfilled, and the kubelet "
     "evicts these Pods first.",
     source=_RESOURCES,
-    remedy="Set requests for every resource that counts.",
+    remedy="Set requests for every resource that counts; a limit stands in for one left out.",
     options={"resources": Option(_COUNTED, _COUNTED_SCHEMA, "What must be requested.")},
     passing="""
         kind: Deployment
@@ -212,15 +209,18 @@ def _handler(container: Container, probe: str) -> Mapping[str, Any]:
           template:
             spec:
               containers:
-                - {name: web, resources: {requests: {memory: null}}}
+                - {name: web, resources: {requests: {cpu: 0}}}
     """,
 )
 def container_requests(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
-    """Require requests."""
+    """Require requests; the API server copies a limit into one that is left out, not into a 0."""
     for container in world.workload(resource).all_containers:
         for key in options["resources"]:
-            if at(container.spec, "resources", "requests", key) is None:
-                yield _unset(container, "requests", key)
+            request = at(container.spec, "resources", "requests", key)
+            if request is None:
+                request = at(container.spec, "resources", "limits", key)
+            if request is None or quantity(request) == 0:
+                yield _unset(container, "requests", key, request)
 
 
 @rule(
@@ -259,9 +259,10 @@ def container_limits(resource: Resource, world: World, options: Options) -> Iter
                 yield _unset(container, "limits", key)
 
 
-def _unset(container: Container, kind: str, key: str) -> Finding:
+def _unset(container: Container, kind: str, key: str, amount: object = None) -> Finding:
     where = f"{container.path}.resources.{kind}.{key}"
-    return Finding(where, "not set", f"Set {where} to what the container needs at its peak.")
+    found = "not set" if amount is None else str(amount)
+    return Finding(where, found, f"Set {where} to what the container needs at its peak.")
 
 
 _RESERVED = ["memory", "ephemeral-storage"]

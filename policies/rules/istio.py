@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from policies.model import Resource, at, mapping, mappings, number, numbered, text, texts
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
-from policies.world import SERVICE, SERVING, Workload, World, pod_selector
+from policies.world import SERVICE, SERVING, Workload, World, matches, pod_selector
 
 VIRTUAL_SERVICE = "networking.istio.io/VirtualService"
 DESTINATION_RULE = "networking.istio.io/DestinationRule"
@@ -26,12 +26,16 @@ _ROOT_NAMESPACE = "istio-system"
 
 _MESH_RETRIES = 2
 """What Istio does where a route says nothing of retries."""
+_MESH_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+"""What Istio retries on where a route does not say on what."""
 _BASE_BACKOFF = 0.025
 """Seconds: Envoy's default for the first delay."""
 _MOST_BACKOFF = 10
 """Times the base: a delay grows no longer."""
 _EJECTION_PERCENT = 10.0
 """Istio's default."""
+_CONSECUTIVE_ERRORS = 5.0
+"""Envoy's default for errors of any 5xx; those of a gateway count only where they are set."""
 _UNLIMITED = 2**31 - 1
 """Envoy's default limits are 2³² - 1, Istio's largest number: no limit at all."""
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -45,9 +49,20 @@ _AFTER_PROCESSING = frozenset(
         "retriable-4xx",
         "retriable-status-codes",
         "retriable-headers",
+        # What a gRPC server may answer with after it has begun.
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
     }
 )
 """Conditions that may come after the request was carried out."""
+_PLAIN_MODES = frozenset({"DISABLE", "PERMISSIVE"})
+"""Of mutual TLS: those that take plain connections."""
+_ALLOWING = frozenset({"", "ALLOW", "CUSTOM"})
+"""Actions that leave out whom they do not name; DENY and AUDIT leave out nobody else."""
+_AMBIENT = "istio.io/dataplane-mode"
 
 _VIRTUAL = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
 _DESTINATION = "https://istio.io/latest/docs/reference/config/networking/destination-rule/"
@@ -166,12 +181,14 @@ def virtual_service_idempotent_retries(
     for where, route in _routes(resource):
         if not number(route, "retries", "attempts") or _may_repeat(route):
             continue
-        conditions = {each.strip() for each in text(route, "retries", "retryOn").split(",")}
+        declared = text(route, "retries", "retryOn")
+        conditions = {each.strip() for each in (declared or _MESH_RETRY_ON).split(",")}
         status = any(each.isdecimal() for each in conditions)
         if status or conditions & _AFTER_PROCESSING:
+            origin = "" if declared else "not set, so Istio's default: "
             yield Finding(
                 f"{where}.retries.retryOn",
-                f"{', '.join(sorted(conditions))}, on a route that takes any method",
+                f"{origin}{', '.join(sorted(conditions))}, on a route that takes any method",
                 f"Set {where}.retries.retryOn to connect-failure,refused-stream, or match only "
                 "methods that may be repeated (GET, HEAD, PUT, DELETE).",
             )
@@ -283,8 +300,10 @@ def _called(workload: Workload) -> set[Host]:
 
 
 def _tries(route: Mapping[str, object]) -> int:
-    attempts = number(route, "retries", "attempts")
-    return 1 + int(_MESH_RETRIES if attempts is None else attempts)
+    """How often a request is tried; retries that name no attempts are none."""
+    if at(route, "retries") is None:
+        return 1 + _MESH_RETRIES
+    return 1 + int(number(route, "retries", "attempts") or 0)
 
 
 # Circuit breakers -------------------------------------------------------------------------------
@@ -298,28 +317,32 @@ def _tries(route: Mapping[str, object]) -> int:
     why="Unless limits are set they are 2³² - 1: there is no circuit breaker, and a slow service "
     "takes all its callers' connections and memory.",
     source=f"{_DESTINATION}#ConnectionPoolSettings",
-    remedy="Set connectionPool.tcp.maxConnections and, for HTTP, the limits of requests and "
-    "retries.",
+    remedy="Set connectionPool.tcp.maxConnections and, for HTTP, the limits of requests, and of "
+    "retries where there is no retryBudget.",
     passing="{kind: DestinationRule, metadata: {name: arena}}",
     failing=_policy("{connectionPool: {http: {http1MaxPendingRequests: null}}}"),
 )
 def destination_rule_limits(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require limits that a service can reach; those of HTTP only where HTTP is spoken."""
-    pool = mapping(resource.props, "spec", "trafficPolicy", "connectionPool")
-    wanted = ["tcp.maxConnections"]
-    if _speaks_http(resource, world):
-        wanted += ["http.http1MaxPendingRequests", "http.http2MaxRequests", "http.maxRetries"]
-    for key in wanted:
-        limit = number(pool, *key.split("."))
-        if not limit or limit >= _UNLIMITED:
-            where = f"spec.trafficPolicy.connectionPool.{key}"
-            yield Finding(where, "no limit", f"Set {where} to what the service can bear.")
+    for where, policy, speaks_http in _policies(resource, world):
+        wanted = ["tcp.maxConnections"]
+        if speaks_http:
+            wanted += ["http.http1MaxPendingRequests", "http.http2MaxRequests"]
+            # In Envoy a budget goes before a limit of retries; that of the host is not its ports'.
+            if at(policy, "retryBudget") is None:
+                wanted.append("http.maxRetries")
+        for key in wanted:
+            limit = number(policy, "connectionPool", *key.split("."))
+            if not limit or limit >= _UNLIMITED:
+                field = f"{where}.connectionPool.{key}"
+                yield Finding(field, "no limit", f"Set {field} to what the service can bear.")
 
 
 @rule(
     "destination-rule-outlier-detection",
     Severity.HIGH,
     kinds=(DESTINATION_RULE,),
+    scope=Scope.STACK,
     why="Without outlier detection, a replica that fails every request keeps its share of them, "
     "and no failover to another zone ever happens.",
     source=f"{_DESTINATION}#OutlierDetection",
@@ -328,23 +351,30 @@ def destination_rule_limits(resource: Resource, world: World, _: Options) -> Ite
     failing=_policy("{outlierDetection: null}"),
 )
 def destination_rule_outlier_detection(
-    resource: Resource, _: World, __: Options
+    resource: Resource, world: World, _: Options
 ) -> Iterator[Finding]:
-    """Require a detection whose thresholds can act."""
-    where = "spec.trafficPolicy.outlierDetection"
-    detection = mapping(resource.props, *where.split("."))
-    if not detection:
-        yield Finding(where, "not set", f"Set {where}.consecutive5xxErrors, for example to 5.")
-        return
-    errors, gateway = (
-        number(detection, key) for key in ("consecutive5xxErrors", "consecutiveGatewayErrors")
-    )
-    if errors and gateway and gateway >= errors:
-        yield Finding(
-            f"{where}.consecutiveGatewayErrors",
-            f"{gateway:g}, which consecutive5xxErrors ({errors:g}) always comes before",
-            f"Set {where}.consecutiveGatewayErrors below {errors:g}.",
-        )
+    """Require a detection whose thresholds can act; 0 switches one off."""
+    for policy_path, policy, _http in _policies(resource, world):
+        where = f"{policy_path}.outlierDetection"
+        detection = mapping(policy, "outlierDetection")
+        if not detection:
+            yield Finding(where, "not set", f"Set {where}.consecutive5xxErrors, for example to 5.")
+            continue
+        declared = number(detection, "consecutive5xxErrors")
+        errors = _CONSECUTIVE_ERRORS if declared is None else declared
+        gateway = number(detection, "consecutiveGatewayErrors") or 0
+        if not errors and not gateway:
+            yield Finding(
+                f"{where}.consecutive5xxErrors",
+                "0, and no consecutiveGatewayErrors: no error ejects a replica",
+                f"Set {where}.consecutive5xxErrors, for example to 5.",
+            )
+        elif errors and gateway >= errors:
+            yield Finding(
+                f"{where}.consecutiveGatewayErrors",
+                f"{gateway:g}, which consecutive5xxErrors ({errors:g}) always comes before",
+                f"Set {where}.consecutiveGatewayErrors below {errors:g}.",
+            )
 
 
 @rule(
@@ -361,20 +391,21 @@ def destination_rule_outlier_detection(
 )
 def destination_rule_ejection(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Compare the percentage with the replicas that are declared behind the host."""
-    where = "spec.trafficPolicy.outlierDetection"
-    if not mapping(resource.props, *where.split(".")):
-        return
-    declared = number(resource.props, *where.split("."), "maxEjectionPercent")
-    percent = _EJECTION_PERCENT if declared is None else declared
-    service = _service(_host(text(resource.props, "spec", "host"), resource), world)
-    for workload in _behind(service, world) if service else ():
-        replicas, _field = world.least_replicas(workload)
-        if replicas > 1 and percent * replicas < 100:  # noqa: PLR2004 - of a hundred
-            yield Finding(
-                f"{where}.maxEjectionPercent",
-                f"{percent:g} % of {replicas} replicas, which is less than one",
-                f"Set {where}.maxEjectionPercent to {max(50, math.ceil(100 / replicas))}.",
-            )
+    for policy_path, policy, _http in _policies(resource, world):
+        if not mapping(policy, "outlierDetection"):
+            continue
+        where = f"{policy_path}.outlierDetection.maxEjectionPercent"
+        declared = number(policy, "outlierDetection", "maxEjectionPercent")
+        percent = _EJECTION_PERCENT if declared is None else declared
+        for service in _covered(resource, world):
+            for workload in _behind(service, world):
+                replicas, _field = world.least_replicas(workload)
+                if replicas > 1 and percent * replicas < 100:  # noqa: PLR2004 - of a hundred
+                    yield Finding(
+                        where,
+                        f"{percent:g} % of {replicas} replicas, which is less than one",
+                        f"Set {where} to {max(50, math.ceil(100 / replicas))}.",
+                    )
 
 
 @rule(
@@ -411,15 +442,19 @@ def destination_rule_retry_budget(
     failing="{kind: DestinationRule, metadata: {name: arena}, $delete: true}",
 )
 def service_mesh_policy(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Look for a DestinationRule of each Service in the mesh; a headless one has none."""
+    """Look for a DestinationRule of each Service in the mesh; a headless one has none.
+
+    One for a wildcard host, such as ``*.games.svc.cluster.local``, is for all that it covers.
+    """
     if not _in_mesh(resource.namespace, world):
         return
     if text(resource.props, "spec", "clusterIP") == "None":
         return
-    if (resource.namespace, resource.object_name) not in _ruled(world):
+    address = _address(resource)
+    if _host_of(resource) not in _ruled(world) and not address.endswith(_wildcards(world)):
         yield Finding(
             "DestinationRule",
-            f"none for host {resource.object_name}.{resource.namespace}.svc.cluster.local",
+            f"none for host {address}",
             "Declare one with connectionPool limits, outlierDetection and a retryBudget.",
         )
 
@@ -443,23 +478,54 @@ def service_mesh_policy(resource: Resource, world: World, _: Options) -> Iterato
     """,
 )
 def mesh_mutual_tls(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Require mutual TLS of everything in the namespace."""
+    """Require mutual TLS of everything in the namespace, without exceptions."""
     name = resource.object_name
     if not _is_labelled(resource):
         return
-    modes = {
-        each.namespace: text(each.props, "spec", "mtls", "mode")
-        for namespace in (name, _ROOT_NAMESPACE)
-        for each in world.within(namespace, PEER_AUTHENTICATION)
-        if not mapping(each.props, "spec", "selector")
-    }
-    mode = modes.get(name) or modes.get(_ROOT_NAMESPACE)
+    mode = _mode_of_all(name, world) or _mode_of_all(_ROOT_NAMESPACE, world)
     if mode != "STRICT":
         yield Finding(
             "PeerAuthentication: spec.mtls.mode",
             mode or f"none for namespace {name}",
             f"Declare a PeerAuthentication in namespace {name} with spec.mtls.mode: STRICT.",
         )
+    for policy in world.within(name, PEER_AUTHENTICATION):
+        for where, exception in _exceptions(policy):
+            yield Finding(
+                f"PeerAuthentication {policy.object_name}: {where}",
+                exception,
+                f"Set {where} of it to STRICT, or leave it out.",
+            )
+
+
+def _mode_of_all(namespace: str, world: World) -> str:
+    """The mode of a namespace's policy for all its workloads; UNSET inherits, as none does.
+
+    Of several, the oldest holds, and only the cluster knows which that is: the weakest is taken.
+    """
+    modes = {
+        text(each.props, "spec", "mtls", "mode")
+        for each in world.within(namespace, PEER_AUTHENTICATION)
+        if not _picks_some(each)
+    } - {"", "UNSET"}
+    return min(modes & _PLAIN_MODES or modes, default="")
+
+
+def _exceptions(policy: Resource) -> Iterator[tuple[str, str]]:
+    """Where a policy lets some workloads, or some ports, take plain connections."""
+    modes = {
+        f"spec.portLevelMtls.{port}.mode": text(entry, "mode")
+        for port, entry in mapping(policy.props, "spec", "portLevelMtls").items()
+    }
+    if _picks_some(policy):
+        modes["spec.mtls.mode"] = text(policy.props, "spec", "mtls", "mode")
+    for where, mode in modes.items():
+        if mode in _PLAIN_MODES:
+            yield where, mode
+
+
+def _picks_some(policy: Resource) -> bool:
+    return bool(mapping(policy.props, "spec", "selector", "matchLabels"))
 
 
 @rule(
@@ -475,20 +541,60 @@ def mesh_mutual_tls(resource: Resource, world: World, _: Options) -> Iterator[Fi
     failing="{kind: AuthorizationPolicy, metadata: {name: arena}, $delete: true}",
 )
 def mesh_authorization(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Find workloads of labelled namespaces that no policy selects."""
+    """Find workloads of labelled namespaces that anybody may call."""
     namespaces = world.with_value(_NAMESPACE, ("metadata", "name"), resource.namespace)
     workload = world.workload(resource)
     if not any(_is_labelled(each) for each in namespaces):
         return
     if text(workload.labels, "sidecar.istio.io/inject") == "false":
         return
-    if not world.selecting(AUTHORIZATION_POLICY, workload):
+    if not _is_closed(workload, world):
         yield Finding(
             "AuthorizationPolicy",
-            f"none in namespace {resource.namespace} selects its Pods",
-            "Declare one whose spec.selector.matchLabels are the Pods' labels, with a rule for "
-            "each caller.",
+            f"none of namespace {resource.namespace}, or of the mesh, says who may call its Pods",
+            "Declare one of action ALLOW whose spec.selector.matchLabels are the Pods' labels, "
+            "with a rule for each caller.",
         )
+
+
+def _is_closed(workload: Workload, world: World) -> bool:
+    """Whether a policy says who may call the workload, so that nobody else may."""
+
+    def closes(policies: Iterable[Resource]) -> bool:
+        return any(
+            text(each.props, "spec", "action") in _ALLOWING
+            and matches(pod_selector(each), workload.labels)
+            and _is_enforced(each, workload, world)
+            for each in policies
+        )
+
+    return (
+        closes(world.within(_ROOT_NAMESPACE, AUTHORIZATION_POLICY))
+        or closes(world.selecting(AUTHORIZATION_POLICY, workload))
+        # Once more without the index, which leaves out a policy whose selector cannot be read.
+        or closes(world.within(workload.resource.namespace, AUTHORIZATION_POLICY))
+    )
+
+
+def _is_enforced(policy: Resource, workload: Workload, world: World) -> bool:
+    """Whether a policy has no targets, or a Service of the workload among them.
+
+    One for a Service holds in the waypoint of an ambient namespace: a sidecar passes over all that
+    have targets.
+    """
+    one = mapping(policy.props, "spec", "targetRef")
+    targets = mappings(policy.props, "spec", "targetRefs") or ([one] if one else [])
+    if not targets:
+        return True
+    namespaces = world.with_value(_NAMESPACE, ("metadata", "name"), policy.namespace)
+    if not any(_is_ambient(each) for each in namespaces):
+        return False
+    services = [
+        world.named(SERVICE, policy.namespace, text(each, "name"))
+        for each in targets
+        if text(each, "kind") == "Service" and text(each, "group") in {"", "core"}
+    ]
+    return any(workload in _behind(each, world) for each in services if each)
 
 
 # Reading ----------------------------------------------------------------------------------------
@@ -515,6 +621,48 @@ def _service(host: Host, world: World) -> Resource | None:
     return world.named(SERVICE, *host)
 
 
+def _host_of(service: Resource) -> Host:
+    return service.namespace, service.object_name
+
+
+def _address(service: Resource) -> str:
+    return f"{service.object_name}.{service.namespace}.svc.cluster.local"
+
+
+def _covered(resource: Resource, world: World) -> list[Resource]:
+    """The declared Services that a DestinationRule is for; one of their own goes before it."""
+    host = text(resource.props, "spec", "host")
+    if not host.startswith("*"):
+        service = _service(_host(host, resource), world)
+        return [service] if service else []
+    return [
+        each
+        for each in world.of(SERVICE)
+        if _address(each).endswith(host[1:]) and _host_of(each) not in _ruled(world)
+    ]
+
+
+def _policies(resource: Resource, world: World) -> Iterator[tuple[str, Mapping[str, object], bool]]:
+    """Each policy that some port of a DestinationRule's host has, and if HTTP is spoken there.
+
+    A policy for a port replaces the host's as a whole: what it does not set is not set. So each is
+    judged by itself, and the host's for the ports that are left.
+    """
+    where = "spec.trafficPolicy"
+    service = _service(_host(text(resource.props, "spec", "host"), resource), world)
+    ports = mappings(service.props, "spec", "ports") if service else []
+    own: set[float | None] = set()
+    for index, policy in numbered(resource.props, *where.split("."), "portLevelSettings"):
+        its = number(policy, "port", "number")
+        own.add(its)
+        speaks_http = any(_is_http(port) for port in ports if number(port, "port") == its)
+        yield f"{where}.portLevelSettings[{index}]", policy, service is None or speaks_http
+    left = [port for port in ports if number(port, "port") not in own] if own else ports
+    if left or not ports:
+        speaks_http = any(map(_is_http, left))
+        yield where, mapping(resource.props, *where.split(".")), service is None or speaks_http
+
+
 def _behind(service: Resource, world: World) -> list[Workload]:
     selector = pod_selector(service)
     if not mapping(selector, "matchLabels"):
@@ -531,11 +679,11 @@ def _speaks_http(resource: Resource, world: World) -> bool:
     service = _service(_host(text(resource.props, "spec", "host"), resource), world)
     if service is None:
         return True
-    return any(
-        text(port, key).startswith(("http", "grpc"))
-        for port in mappings(service.props, "spec", "ports")
-        for key in ("name", "appProtocol")
-    )
+    return any(map(_is_http, mappings(service.props, "spec", "ports")))
+
+
+def _is_http(port: Mapping[str, object]) -> bool:
+    return any(text(port, key).startswith(("http", "grpc")) for key in ("name", "appProtocol"))
 
 
 def _in_mesh(namespace: str, world: World) -> bool:
@@ -558,13 +706,24 @@ def _ruled(world: World) -> frozenset[Host]:
     )
 
 
+@lru_cache(maxsize=1)
+def _wildcards(world: World) -> tuple[str, ...]:
+    """What the addresses end in that a DestinationRule for a wildcard host covers."""
+    hosts = {text(each.props, "spec", "host") for each in world.of(DESTINATION_RULE)}
+    return tuple(sorted(each[1:] for each in hosts if each.startswith("*")))
+
+
 def _is_labelled(namespace: Resource) -> bool:
     labels = namespace.labels
     return (
         text(labels, "istio-injection") == "enabled"
         or bool(text(labels, "istio.io/rev"))
-        or text(labels, "istio.io/dataplane-mode") == "ambient"
+        or _is_ambient(namespace)
     )
+
+
+def _is_ambient(namespace: Resource) -> bool:
+    return text(namespace.labels, _AMBIENT) == "ambient"
 
 
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")

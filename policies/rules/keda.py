@@ -29,7 +29,7 @@ _NEEDED = {
     "prometheus": ("serverAddress", "query", "threshold"),
     "loki": ("serverAddress", "query", "threshold"),
     "graphite": ("serverAddress", "query", "queryTime"),
-    "kafka": ("consumerGroup",),
+    "kafka": ("bootstrapServers", "consumerGroup"),
     "postgresql": ("query", "targetQueryValue"),
     "mysql": ("query", "queryValue"),
     "mssql": ("query", "targetValue"),
@@ -39,7 +39,19 @@ _NEEDED = {
     "redis-cluster": ("listName",),
     "metrics-api": ("url", "valueLocation", "targetValue"),
 }
-"""What each trigger says for itself, in its `metadata`; KEDA's own documentation of each."""
+"""What each trigger says for itself, in its `metadata`, by its scaler in KEDA's `pkg/scalers`."""
+
+_FROM_ENVIRONMENT = frozenset({("kafka", "bootstrapServers"), ("kafka", "consumerGroup")})
+"""What may also come from a variable that ``<key>FromEnv`` names: `resolvedEnv` there."""
+
+_FORMULA_NEEDS_NONE = frozenset(
+    {("postgresql", "targetQueryValue"), ("metrics-api", "targetValue")}
+)
+"""Targets that may be missing where a formula, which has its own, makes one metric of all."""
+
+_RESOURCES = frozenset({"cpu", "memory"})
+_RESOURCE_METRICS = frozenset({"Utilization", "AverageValue"})
+"""One of which these two must name: since KEDA 2.18 there is no default, and no `metadata.type`."""
 
 
 def _triggers(trigger: str, fallback: str = "{failureThreshold: 3, replicas: 6}") -> str:
@@ -95,12 +107,21 @@ def scaled_object_trigger(resource: Resource, _: World, options: Options) -> Ite
     failing=_triggers(_PROMETHEUS.replace("query:", "queri:")),
 )
 def scaled_object_query(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
-    """Find what is missing; a key may also be given as ``<key>FromEnv``."""
+    """Find what is missing."""
+    optional = _FORMULA_NEEDS_NONE if _is_combined(resource) else frozenset()
     for where, trigger in _declared(resource):
-        given = mapping(trigger, "metadata")
-        for key in _NEEDED.get(text(trigger, "type"), ()):
-            if not text(given, key) and not text(given, f"{key}FromEnv"):
+        kind, given = text(trigger, "type"), mapping(trigger, "metadata")
+        for key in _NEEDED.get(kind, ()):
+            if (kind, key) in optional or text(given, key):
+                continue
+            if (kind, key) not in _FROM_ENVIRONMENT or not text(given, f"{key}FromEnv"):
                 yield Finding(f"{where}.metadata.{key}", "not set", f"Set {where}.metadata.{key}.")
+        if kind in _RESOURCES and text(trigger, "metricType") not in _RESOURCE_METRICS:
+            yield Finding(
+                f"{where}.metricType",
+                text(trigger, "metricType") or "not set",
+                f"Set {where}.metricType to Utilization or AverageValue.",
+            )
 
 
 @rule(

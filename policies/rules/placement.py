@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from policies.model import Resource, mapping, mappings, number, text
 from policies.rule import Finding, Option, Options, Scope, Severity, rule
@@ -25,7 +25,8 @@ _RESOLVER_SECONDS, _RESOLVER_ATTEMPTS = 5, 2
     why="Replicas in one zone are lost with that zone; the scheduler's default spread is only a "
     "preference.",
     source=_SPREAD,
-    remedy="Add a topology spread constraint, or required anti-affinity, over zones.",
+    remedy="Add a topology spread constraint with a maxSkew below the replicas, or required "
+    "anti-affinity, over zones.",
     options={
         "strict": Option(
             True, {"type": "boolean"}, "Whether a preference (ScheduleAnyway) is too little."
@@ -63,13 +64,12 @@ _RESOLVER_SECONDS, _RESOLVER_ATTEMPTS = 5, 2
 def workload_zone_spread(resource: Resource, world: World, options: Options) -> Iterator[Finding]:
     """Require a spread over zones of what has replicas."""
     workload = world.workload(resource)
-    if world.least_replicas(workload)[0] <= 1:
-        return
-    if _spreads(workload, ZONE, strict=bool(options["strict"])):
+    replicas, _where = world.least_replicas(workload)
+    if replicas <= 1 or _spreads(workload, ZONE, replicas, strict=bool(options["strict"])):
         return
     yield Finding(
         workload.path("topologySpreadConstraints"),
-        f"no {'strict ' if options['strict'] else ''}spread of its Pods over {ZONE}",
+        f"no {'strict ' if options['strict'] else ''}spread of its {replicas} Pods over {ZONE}",
         f"Add {{topologyKey: {ZONE}, maxSkew: 1, whenUnsatisfiable: DoNotSchedule, "
         "labelSelector: the Pod's own labels}.",
     )
@@ -82,7 +82,8 @@ def workload_zone_spread(resource: Resource, world: World, options: Options) -> 
     scope=Scope.STACK,
     why="Replicas on one host are lost with that host.",
     source=_SPREAD,
-    remedy="Add a topology spread constraint, or anti-affinity, over hosts.",
+    remedy="Add a topology spread constraint with a maxSkew below the replicas, or anti-affinity, "
+    "over hosts.",
     passing="{kind: Deployment, metadata: {name: web}}",
     failing="""
         kind: Deployment
@@ -100,26 +101,37 @@ def workload_zone_spread(resource: Resource, world: World, options: Options) -> 
 def workload_host_spread(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require a spread over hosts, or one Pod a zone, which is one a host."""
     workload = world.workload(resource)
-    if world.least_replicas(workload)[0] <= 1:
+    replicas, _where = world.least_replicas(workload)
+    if replicas <= 1 or _spreads(workload, HOST, replicas, strict=False):
         return
-    if _spreads(workload, HOST, strict=False) or _apart(workload, ZONE, strict=True):
+    if _apart(workload, ZONE, strict=True):
         return
     yield Finding(
         workload.path("topologySpreadConstraints"),
-        f"no spread of its Pods over {HOST}",
+        f"no spread of its {replicas} Pods over {HOST}",
         f"Add {{topologyKey: {HOST}, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway, "
         "labelSelector: the Pod's own labels}.",
     )
 
 
-def _spreads(workload: Workload, key: str, *, strict: bool) -> bool:
+def _spreads(workload: Workload, key: str, replicas: int, *, strict: bool) -> bool:
     constraints = mappings(workload.pod, "topologySpreadConstraints")
     return _apart(workload, key, strict=strict) or any(
         text(each, "topologyKey") == key
-        and not (strict and text(each, "whenUnsatisfiable") == "ScheduleAnyway")
+        and _divides(each, replicas, strict=strict)
         and _picks_itself(workload, each)
         for each in constraints
     )
+
+
+def _divides(constraint: Mapping[str, object], replicas: int, *, strict: bool) -> bool:
+    """Whether a constraint forbids all replicas in one domain, or advises against it if unstrict.
+
+    While another domain is empty, one may hold as many Pods as `maxSkew` says.
+    """
+    if text(constraint, "whenUnsatisfiable") == "ScheduleAnyway":
+        return not strict
+    return (number(constraint, "maxSkew") or 1) < replicas
 
 
 def _apart(workload: Workload, key: str, *, strict: bool) -> bool:

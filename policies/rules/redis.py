@@ -24,6 +24,8 @@ _DOWN_AFTER = 30_000
 """Milliseconds: Sentinel's default."""
 _MAX_LAG = 10
 """Seconds: Redis' default."""
+_SNAPSHOTS = "3600 1 300 100 60 10000"
+"""When Redis takes snapshots without a `save` line; only an empty one switches them off."""
 
 _SENTINELS = "https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/"
 _REPLICATION = "https://redis.io/docs/latest/operate/oss_and_stack/management/replication/"
@@ -184,7 +186,8 @@ def redis_write_path(resource: Resource, world: World, _: Options) -> Iterator[F
     scope=Scope.STACK,
     why="A master that restarts empty before it is failed over empties its replicas too.",
     source=f"{_REPLICATION}#safety-of-replication-when-master-has-persistence-turned-off",
-    remedy="Set appendonly yes (or save points) in redis.conf, and keep the data on a volume.",
+    remedy="Set appendonly yes in redis.conf (or do not switch off its snapshots), and keep the "
+    "data on a volume.",
     passing="""
         kind: ConfigMap
         metadata: {name: redis}
@@ -201,6 +204,7 @@ def redis_write_path(resource: Resource, world: World, _: Options) -> Iterator[F
         data:
           redis.conf: |
             appendonly no
+            save ""
             min-replicas-to-write 1
             maxmemory 512mb
             maxmemory-policy allkeys-lru
@@ -212,10 +216,10 @@ def redis_persistence(resource: Resource, world: World, _: Options) -> Iterator[
     if role_of(workload) != DATA:
         return
     conf = configuration(workload, world)
-    if conf.get("appendonly", "no") != "yes" and conf.get("save", "").strip("\"'") == "":
-        yield Finding(
-            "redis.conf: appendonly", conf.get("appendonly", "not set"), "Set appendonly to yes."
-        )
+    snapshots = conf.get("save", _SNAPSHOTS).strip("\"'")
+    if conf.get("appendonly", "no") != "yes" and not snapshots:
+        found = f"{conf.get('appendonly', 'not set')}, and no snapshots either"
+        yield Finding("redis.conf: appendonly", found, "Set appendonly to yes.")
     if not listing(resource.props, "spec", "volumeClaimTemplates"):
         yield Finding(
             "spec.volumeClaimTemplates",

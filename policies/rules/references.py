@@ -190,6 +190,10 @@ def _monitored_pods(world: World, namespace: str, selector: Mapping[str, Any]) -
     )
 
 
+_ACTION_PORT = "use-annotation"
+"""With it a backend names no Service, but an annotation of the AWS Load Balancer Controller."""
+
+
 @rule(
     "ingress-backend-exists",
     Severity.HIGH,
@@ -215,7 +219,9 @@ def ingress_backend_exists(resource: Resource, world: World, _: Options) -> Iter
             backends.append((where, mapping(path, "backend")))
     for where, backend in backends:
         name = text(backend, "service", "name")
-        if name and world.named(SERVICE, resource.namespace, name) is None:
+        if not name or world.named(SERVICE, resource.namespace, name) is not None:
+            continue
+        if text(backend, "service", "port", "name") != _ACTION_PORT:
             yield Finding(
                 f"{where}.service.name",
                 f"{name}, which is not in namespace {resource.namespace}",
@@ -256,8 +262,8 @@ def statefulset_headless_service(resource: Resource, world: World, _: Options) -
     "cronjob-deadline",
     Severity.MEDIUM,
     kinds=(CRON_JOB,),
-    why="Without a deadline, a CronJob that missed 100 runs (its controller was away) never runs "
-    "again.",
+    why="Without a deadline, a run that was missed (the controller was away) starts however late, "
+    "at any hour, as soon as the controller is back.",
     source=f"{_CRON_JOBS}#starting-deadline",
     remedy="Set spec.startingDeadlineSeconds.",
     options={
@@ -330,10 +336,10 @@ def cronjob_schedule(resource: Resource, _: World, __: Options) -> Iterator[Find
         )
 
 
-def schedule_problem(schedule: str, *, seconds: bool = False) -> str:
-    """What is wrong with a schedule; empty if nothing is."""
+def schedule_problem(schedule: str, *, seconds: bool = False, both_days: bool = False) -> str:
+    """What is wrong with a schedule; empty if nothing is. The rest is as in `cron.parse`."""
     try:
-        gap = cron.longest_gap(schedule, seconds=seconds)
+        gap = cron.longest_gap(schedule, seconds=seconds, both_days=both_days)
     except ValueError as problem:
         return str(problem)
     return "" if gap is not None else "that day never comes"
@@ -354,12 +360,15 @@ _REPLACED = {
     "rbac.authorization.k8s.io/v1beta1": "rbac.authorization.k8s.io/v1",
     "rbac.authorization.k8s.io/v1alpha1": "rbac.authorization.k8s.io/v1",
     "apiextensions.k8s.io/v1beta1": "apiextensions.k8s.io/v1",
+    "apiregistration.k8s.io/v1beta1": "apiregistration.k8s.io/v1",
     "admissionregistration.k8s.io/v1beta1": "admissionregistration.k8s.io/v1",
     "scheduling.k8s.io/v1beta1": "scheduling.k8s.io/v1",
     "storage.k8s.io/v1beta1": "storage.k8s.io/v1",
     "coordination.k8s.io/v1beta1": "coordination.k8s.io/v1",
     "discovery.k8s.io/v1beta1": "discovery.k8s.io/v1",
     "certificates.k8s.io/v1beta1": "certificates.k8s.io/v1",
+    "events.k8s.io/v1beta1": "events.k8s.io/v1",
+    "node.k8s.io/v1beta1": "node.k8s.io/v1",
     "flowcontrol.apiserver.k8s.io/v1beta1": "flowcontrol.apiserver.k8s.io/v1",
     "flowcontrol.apiserver.k8s.io/v1beta2": "flowcontrol.apiserver.k8s.io/v1",
     "flowcontrol.apiserver.k8s.io/v1beta3": "flowcontrol.apiserver.k8s.io/v1",

@@ -60,8 +60,8 @@ def workload_replicas(resource: Resource, world: World, options: Options) -> Ite
     why="An update that stops all Pods before it starts new ones is an outage by design. So is one "
     "of several StatefulSets that are one system: each rolls by itself, and all at once.",
     source="https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#strategy",
-    remedy="Use RollingUpdate with a maxUnavailable below 100%; OnDelete for StatefulSets that one "
-    "budget guards together, and restart them one after the other.",
+    remedy="Use RollingUpdate with a maxUnavailable below the replicas; OnDelete for StatefulSets "
+    "that one budget guards together, and restart them one after the other.",
     passing="{kind: Deployment, metadata: {name: web}, spec: {strategy: {type: RollingUpdate}}}",
     failing="{kind: Deployment, metadata: {name: web}, spec: {strategy: {type: Recreate}}}",
 )
@@ -80,9 +80,21 @@ def workload_rolling_update(resource: Resource, world: World, _: Options) -> Ite
         yield Finding(where, strategy, f"Set {where} to {wanted}.")
         return
     unavailable = at(resource.props, "spec", field, "rollingUpdate", "maxUnavailable")
-    if unavailable == "100%":
+    count = number(unavailable)
+    # Of any other percentage Kubernetes drops the fraction, so it never takes all.
+    if _is_whole(unavailable) or (count and count >= world.least_replicas(workload)[0] > 1):
         where = f"spec.{field}.rollingUpdate.maxUnavailable"
-        yield Finding(where, "100%", f"Set {where} to 0 (with a maxSurge) or to 1.")
+        found = f"{unavailable}, all replicas"
+        yield Finding(where, found, f"Set {where} to 0 (with a maxSurge) or to 1.")
+
+
+_WHOLE = 100
+"""Percent."""
+
+
+def _is_whole(amount: object) -> bool:
+    """Whether an amount is a percentage that takes in all replicas, however many there are."""
+    return isinstance(amount, str) and (resolved(amount, _WHOLE) or 0) >= _WHOLE
 
 
 @rule(
@@ -237,17 +249,18 @@ def disruption_budget_allows_eviction(
     """Find budgets that leave no Pod to be evicted."""
     unavailable = at(resource.props, "spec", "maxUnavailable")
     if unavailable is not None:
-        if resolved(unavailable, 100) == 0:
+        if resolved(unavailable, _WHOLE) == 0:
             yield Finding("spec.maxUnavailable", str(unavailable), "Set spec.maxUnavailable to 1.")
         return
     available = at(resource.props, "spec", "minAvailable")
+    remedy = "Replace spec.minAvailable by spec.maxUnavailable: 1."
+    if _is_whole(available):
+        yield Finding("spec.minAvailable", f"{available}, all that there are", remedy)
+        return
     replicas, names = _static(resource, world)
     if resolved(available, replicas) == replicas > 0:
-        yield Finding(
-            "spec.minAvailable",
-            f"{available}, all {replicas} replicas of {names}",
-            "Replace spec.minAvailable by spec.maxUnavailable: 1.",
-        )
+        found = f"{available}, all {replicas} replicas of {names}"
+        yield Finding("spec.minAvailable", found, remedy)
 
 
 @rule(

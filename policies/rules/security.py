@@ -10,6 +10,7 @@ from policies.model import (
     Resource,
     at,
     is_true,
+    listing,
     mapping,
     mappings,
     number,
@@ -279,21 +280,35 @@ def namespace_pod_security(resource: Resource, _: World, options: Options) -> It
     Severity.HIGH,
     kinds=WORKLOADS,
     scope=Scope.STACK,
-    why="A Pod that no NetworkPolicy selects may be reached by, and may reach, everything.",
-    source="https://kubernetes.io/docs/concepts/services-networking/network-policies/",
-    remedy="Add a NetworkPolicy that selects the Pods and names their peers.",
+    why="A Pod that no NetworkPolicy selects may be reached by, and may reach, everything; one "
+    "that is selected for one direction only is still open in the other.",
+    source="https://kubernetes.io/docs/concepts/services-networking/network-policies/"
+    "#the-two-sorts-of-pod-isolation",
+    remedy="Let NetworkPolicies with policyTypes Ingress and Egress select the Pods and name their "
+    "peers.",
     passing="{kind: NetworkPolicy, metadata: {name: web}}",
-    failing="{kind: NetworkPolicy, metadata: {name: web}, $delete: true}",
+    failing="{kind: NetworkPolicy, metadata: {name: web}, spec: {policyTypes: [Ingress]}}",
 )
 def pod_network_policy(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Find workloads without a policy."""
-    if not world.selecting(NETWORK_POLICY, world.workload(resource)):
+    """Find workloads without a policy, or with none for one of the directions."""
+    policies = world.selecting(NETWORK_POLICY, world.workload(resource))
+    held = {direction for each in policies for direction in _directions(each)}
+    missing = [direction for direction in ("Ingress", "Egress") if direction not in held]
+    if missing:
+        directions = " and ".join(missing)
         yield Finding(
             "NetworkPolicy",
-            f"none in namespace {resource.namespace} selects its Pods",
+            f"none in namespace {resource.namespace} selects its Pods for {directions}",
             f"Add a NetworkPolicy to namespace {resource.namespace} whose spec.podSelector "
-            "matches the Pods' labels.",
+            f"matches the Pods' labels and whose spec.policyTypes has {directions}.",
         )
+
+
+def _directions(policy: Resource) -> list[str]:
+    """What a policy isolates; where it does not say so, Egress only if it has rules for that."""
+    spec = mapping(policy.props, "spec")
+    rules = ["Ingress", "Egress"] if listing(spec, "egress") else ["Ingress"]
+    return texts(spec, "policyTypes") or rules
 
 
 @rule(
@@ -318,7 +333,9 @@ def service_no_node_port(resource: Resource, _: World, __: Options) -> Iterator[
     kinds=(SERVICE,),
     why="A load balancer that nobody planned is a door to the internet, and costs money.",
     source=_SERVICE_TYPES,
-    remedy="Use type ClusterIP behind the gateway, or list the Service's name as planned.",
+    remedy="Use type ClusterIP behind the gateway, or list the Service's name as planned. That one "
+    "opens a port of every node too: allocateLoadBalancerNodePorts: false closes it, where the "
+    "load balancer reaches Pods by address.",
     options={
         "planned": Option(
             [],
@@ -338,7 +355,8 @@ def service_load_balancer(resource: Resource, _: World, options: Options) -> Ite
             "spec.type",
             "LoadBalancer",
             "Set spec.type to ClusterIP, or add the name to the option `planned` of "
-            "service-load-balancer in the levels file.",
+            "service-load-balancer in the levels file; "
+            "spec.allocateLoadBalancerNodePorts: false then closes the ports of the nodes.",
         )
 
 

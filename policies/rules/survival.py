@@ -69,7 +69,8 @@ def survival_zone(resource: Resource, world: World, _: Options) -> Iterator[Find
     scope=Scope.STACK,
     why="Backups in the region that is lost are lost with it.",
     source="https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-time-control.html",
-    remedy="Copy the bucket of the backups to another region, with Replication Time Control.",
+    remedy="Copy the bucket of the backups to another region, all of it and what KMS encrypts too, "
+    "with Replication Time Control.",
     passing="{kind: StatefulSet, metadata: {name: redis}, spec: {replicas: 3}}",
     failing="""
         type: aws:s3/bucketReplicationConfig:BucketReplicationConfig
@@ -85,7 +86,9 @@ def survival_region(resource: Resource, world: World, _: Options) -> Iterator[Fi
     if survival.copy_delay(system, world) is None:
         yield Finding(
             "BucketReplicationConfig",
-            f"none copies the backups of {system.kind} to another region in a time that is known",
+            f"none copies all backups of {system.kind} to another region in a time that is known",
             "Declare aws.s3.BucketReplicationConfig for their bucket, with a rule of status "
-            "Enabled and destination.replicationTime {status: Enabled, time: {minutes: 15}}.",
+            "Enabled, without a filter, with destination.replicationTime {status: Enabled, time: "
+            "{minutes: 15}} and, where KMS encrypts, "
+            "sourceSelectionCriteria.sseKmsEncryptedObjects.status: Enabled.",
         )

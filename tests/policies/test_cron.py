@@ -30,6 +30,10 @@ DAY = 24 * HOUR
         ("0 3 1 * *", 31 * DAY),
         ("0 3 1 1 *", 366 * DAY),
         ("0 3 1,15 * 1", 7 * DAY),
+        ("0 3 */2 * 1", 2 * DAY),
+        ("0 3 */1 * 1", 7 * DAY),
+        ("0 3 15,* * 1", 7 * DAY),
+        ("0 3 15 * */2", 2 * DAY),
         ("@hourly", HOUR),
         ("@weekly", 7 * DAY),
     ],
@@ -40,6 +44,15 @@ def test_longest_gap(schedule: str, gap: int) -> None:
 
 def test_six_fields_begin_with_the_second() -> None:
     assert cron.longest_gap("0 0 3 * * *", seconds=True) == DAY
+
+
+def test_of_six_fields_one_with_a_step_is_no_alternative_to_the_other_day() -> None:
+    assert cron.longest_gap("0 0 3 */2 * 1", seconds=True) == 21 * DAY
+
+
+def test_both_days_may_have_to_match() -> None:
+    assert cron.longest_gap("0 3 1-7 * 1", both_days=True) == 35 * DAY
+    assert cron.longest_gap("0 3 * * 1", both_days=True) == 7 * DAY
 
 
 def test_date_that_never_comes_has_no_gap() -> None:

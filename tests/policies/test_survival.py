@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from policies import manifests, survival
+from policies.model import UNKNOWN, Resource
+from policies.rules.aws import BUCKET, ENCRYPTION
 from policies.survival import Domain, Verdict
 from policies.world import World
 
@@ -104,6 +107,73 @@ def test_without_a_copy_everything_goes_with_the_region() -> None:
         "$delete": True,
     }
     assert judged(world(gone), "postgres", Domain.REGION).rpo_seconds is None
+
+
+KMS_TOO: dict[str, Any] = {
+    "sourceSelectionCriteria": {"sseKmsEncryptedObjects": {"status": "Enabled"}}
+}
+
+
+def replicated(**rule: Any) -> dict[str, Any]:
+    """A replication in time, whose one rule has what is given besides."""
+    timed = {"replicationTime": {"status": "Enabled", "time": {"minutes": 15}}}
+    return {
+        "type": "aws:s3/bucketReplicationConfig:BucketReplicationConfig",
+        "name": "backup",
+        "properties": {"rules": [{"status": "Enabled", "destination": timed, **rule}]},
+    }
+
+
+def encrypted(algorithm: str) -> dict[str, Any]:
+    """The bucket's encryption, with another algorithm."""
+    token = "bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration"
+    default = {"applyServerSideEncryptionByDefault": {"sseAlgorithm": algorithm}}
+    return {"type": f"aws:s3/{token}", "name": "backup", "properties": {"rules": [default]}}
+
+
+@pytest.mark.parametrize("rule", [{}, {"prefix": ""}, {"filter": {}}, {"filter": {"prefix": ""}}])
+def test_a_copy_of_everything_is_one(rule: dict[str, Any]) -> None:
+    seen = world(replicated(**KMS_TOO, **rule))
+    assert judged(seen, "postgres", Domain.REGION).rpo_seconds == 300 + 900
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"prefix": "postgres/"},
+        {"filter": {"prefix": "postgres/"}},
+        {"filter": {"tag": {"key": "kept", "value": "yes"}}},
+        {"filter": {"and": {"prefix": "", "tags": {"kept": "yes"}}}},
+    ],
+)
+def test_a_copy_of_a_part_is_none(rule: dict[str, Any]) -> None:
+    seen = world(replicated(**KMS_TOO, **rule))
+    assert judged(seen, "postgres", Domain.REGION).rpo_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "loss"), [("aws:kms", None), ("aws:kms:dsse", None), ("AES256", 300 + 900)]
+)
+def test_what_kms_encrypts_is_copied_only_if_it_is_asked_for(
+    algorithm: str, loss: float | None
+) -> None:
+    seen = world(encrypted(algorithm), replicated())
+    assert judged(seen, "postgres", Domain.REGION).rpo_seconds == loss
+
+
+def test_encryption_is_known_by_reference_before_its_bucket_has_a_name() -> None:
+    changed = manifests.changed(manifests.baseline(), [replicated()])
+    declared = [manifests.resource(each) for each in changed]
+    (bucket,) = (each.urn for each in declared if each.kind == BUCKET)
+
+    def referring(resource: Resource) -> Resource:
+        if resource.kind != ENCRYPTION:
+            return resource
+        props = {**resource.props, "bucket": UNKNOWN}
+        return replace(resource, props=props, references={"bucket": (bucket,)})
+
+    seen = World(map(referring, declared))
+    assert judged(seen, "postgres", Domain.REGION).rpo_seconds is None
 
 
 def test_objectives_are_those_of_the_namespace() -> None:

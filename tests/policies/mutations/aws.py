@@ -27,25 +27,35 @@ _LOCK = "aws:s3/BucketObjectLockConfiguration"
 _PUBLIC = "aws:s3/BucketPublicAccessBlock"
 _VERSIONING = "aws:s3/BucketVersioning"
 
+
+def _encrypted(**default: str) -> Mutation:
+    """Another encryption by default."""
+    return each(_ENCRYPTION, put("rules", [{"applyServerSideEncryptionByDefault": default}]))
+
+
 MUTATIONS: Table = {
     "bucket-versioning": (
         each(_VERSIONING, put("versioningConfiguration.status", "Suspended")),
         _without(_VERSIONING),
     ),
     "bucket-encryption": (
-        each(
-            _ENCRYPTION,
-            put("rules", [{"applyServerSideEncryptionByDefault": {"sseAlgorithm": "AES256"}}]),
-        ),
+        _encrypted(sseAlgorithm="AES256"),
+        _encrypted(sseAlgorithm="aws:kms"),
+        _encrypted(sseAlgorithm="aws:kms:dsse", kmsMasterKeyId="alias/aws/s3"),
         _without(_ENCRYPTION),
     ),
     "bucket-public-access": (
         *(each(_PUBLIC, put(block, False)) for block in _BLOCKS),
         _without(_PUBLIC),
     ),
-    "bucket-object-lock": (each(_LOCK, drop("rule")), _without(_LOCK)),
+    "bucket-object-lock": (
+        each(_LOCK, drop("rule")),
+        each(_LOCK, put("rule.defaultRetention.mode", "GOVERNANCE")),
+        _without(_LOCK),
+    ),
     "bucket-lifecycle": (
         each(_LIFECYCLE, put("rules", [{"id": "expire", "status": "Disabled"}])),
+        each(_LIFECYCLE, put("rules", [{"id": "expire", "status": "Enabled"}])),
         _without(_LIFECYCLE),
     ),
     "database-multi-az": (

@@ -1,11 +1,16 @@
 """Weaknesses of what operators run, and of whole stacks: Kafka, MongoDB, survival, objectives.
 
 No stack declares Istio or KEDA yet, and none Neo4j or the mirror everywhere: there the rule's own
-failing example is added.
+failing example is added, or another change of the baseline.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import yaml
+
+from policies import manifests
 from policies.model import Resource
 from policies.rules import SUBJECTS
 from policies.rules.kafka import KAFKA, NODE_POOL, TOPIC, USER
@@ -14,6 +19,7 @@ from policies.rules.postgres import CLUSTER
 from policies.world import World
 from tests.policies.mutations.making import (
     Change,
+    Mutant,
     Mutation,
     Props,
     Table,
@@ -74,6 +80,47 @@ def _promised(name: str, seconds: int) -> Mutation:
     return each("core/Namespace", put(path, str(seconds)), _data)
 
 
+def _beside(change: str) -> Mutation:
+    """One mutant: the baseline with a change, in YAML, beside all that the stack declares."""
+
+    def mutants(world: World) -> Iterator[Mutant]:
+        declared = manifests.changed(manifests.baseline(), [yaml.safe_load(change)])
+        added = (manifests.resource(one, "mutant") for one in declared)
+        yield Mutant("a change of the baseline", (*world.resources, *added))
+
+    return mutants
+
+
+def _arena(kind: str, spec: str, name: str = "arena") -> Mutation:
+    return _beside(f"{{kind: {kind}, metadata: {{name: {name}}}, spec: {spec}}}")
+
+
+def _policy_of_port(policy: str) -> Mutation:
+    """A DestinationRule with a policy for the port of HTTP."""
+    settings = f"[{{port: {{number: 80}}, {policy}}}]"
+    return _arena("DestinationRule", f"{{trafficPolicy: {{portLevelSettings: {settings}}}}}")
+
+
+def _retried(retries: str) -> Mutation:
+    """A VirtualService whose one route takes any method."""
+    route = "route: [{destination: {host: arena}}]"
+    return _arena("VirtualService", f"{{http: [{{timeout: 9s, retries: {retries}, {route}}}]}}")
+
+
+_POOL = "connectionPool: {tcp: {maxConnections: 9}, http: {http2MaxRequests: 9}}"
+_DETECTION = "outlierDetection: {consecutive5xxErrors: 5, maxEjectionPercent: 10}"
+
+
+def _replication(change: Change) -> Mutation:
+    """Change the rules of a replication."""
+
+    def changed(props: Props) -> None:
+        for rule in props["rules"]:
+            change(rule)
+
+    return each("aws:s3/BucketReplicationConfig", changed)
+
+
 _EXAMPLES: Table = {
     rule.name: (example(rule.name),)
     for subject in ("istio", "keda", "neo4j")
@@ -82,6 +129,44 @@ _EXAMPLES: Table = {
 
 MUTATIONS: Table = {
     **_EXAMPLES,
+    "virtual-service-idempotent-retries": (
+        example("virtual-service-idempotent-retries"),
+        _retried("{attempts: 3}"),
+        _retried("{attempts: 3, retryOn: unavailable}"),
+    ),
+    "destination-rule-limits": (example("destination-rule-limits"), _policy_of_port(_POOL)),
+    "destination-rule-outlier-detection": (
+        example("destination-rule-outlier-detection"),
+        _policy_of_port(_POOL),
+        _arena(
+            "DestinationRule",
+            "{trafficPolicy: {outlierDetection: "
+            "{consecutive5xxErrors: 0, consecutiveGatewayErrors: null}}}",
+        ),
+        _arena(
+            "DestinationRule",
+            "{trafficPolicy: {outlierDetection: "
+            "{consecutive5xxErrors: null, consecutiveGatewayErrors: 10}}}",
+        ),
+    ),
+    "destination-rule-ejection": (
+        example("destination-rule-ejection"),
+        _policy_of_port(_DETECTION),
+    ),
+    "mesh-mutual-tls": (
+        example("mesh-mutual-tls"),
+        _arena("PeerAuthentication", "{mtls: {mode: UNSET}}", name="strict"),
+        _arena(
+            "PeerAuthentication",
+            "{selector: {matchLabels: {a: b}}, portLevelMtls: {80: {mode: DISABLE}}}",
+            name="strict",
+        ),
+    ),
+    "mesh-authorization": (
+        example("mesh-authorization"),
+        _arena("AuthorizationPolicy", "{action: DENY}"),
+        _arena("AuthorizationPolicy", "{targetRefs: [{kind: Gateway, name: arena}]}"),
+    ),
     "kafka-replication-factor": (
         each(KAFKA, _config("default.replication.factor", 1)),
         each(KAFKA, _config("default.replication.factor", 99)),
@@ -162,7 +247,12 @@ MUTATIONS: Table = {
         each(MONGODB, _replset("topologySpreadConstraints", [])),
         each(NODE_POOL, drop("spec.template"), _controllers),
     ),
-    "survival-region": (removed("aws:s3/BucketReplicationConfig"),),
+    "survival-region": (
+        removed("aws:s3/BucketReplicationConfig"),
+        _replication(drop("sourceSelectionCriteria")),
+        _replication(put("filter", {"prefix": "postgres/"})),
+        _replication(put("filter", {"and": {"prefix": "", "tags": {"kept": "yes"}}})),
+    ),
     "objective-rpo": (_promised("postgres-rpo", 10), _promised("mongodb-rpo", 1)),
     "objective-rto": (_promised("kafka-rto", 1), _promised("redis-rto", 5)),
     "objective-region-rpo": (example("objective-region-rpo"),),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from policies.model import Resource
 from policies.world import BINDINGS, CONFIG_MAP, NETWORK_POLICY, SERVICE, WORKLOADS, World
 from tests.policies.mutations.making import (
     Change,
+    Mutant,
+    Mutation,
     Props,
     Table,
     all_of,
     container,
+    copied,
     drop,
     each,
     example,
@@ -51,6 +57,23 @@ def _host_path(spec: Props) -> None:
 
 def _policies_of(workload: Resource, world: World) -> list[Resource]:
     return world.selecting(NETWORK_POLICY, world.workload(workload))
+
+
+def _open_but_for(direction: str) -> Mutation:
+    """One mutant for each workload: all policies that select its Pods hold one direction only."""
+
+    def limited(policy: Resource) -> Resource:
+        props = copied(policy.props)
+        put("spec.policyTypes", [direction])(props)
+        return replace(policy, props=props)
+
+    def mutants(world: World) -> Iterator[Mutant]:
+        for workload in world.of(*WORKLOADS):
+            chosen = {policy.urn for policy in _policies_of(workload, world)}
+            resources = (limited(one) if one.urn in chosen else one for one in world.resources)
+            yield Mutant(workload.name, tuple(resources))
+
+    return mutants
 
 
 def _granting(key: str) -> Change:
@@ -104,7 +127,11 @@ MUTATIONS: Table = {
         each("core/Namespace", drop("metadata.labels")),
         each("core/Namespace", put("metadata.labels", {_ENFORCE: "privileged"})),
     ),
-    "pod-network-policy": (without(WORKLOADS, _policies_of),),
+    "pod-network-policy": (
+        without(WORKLOADS, _policies_of),
+        _open_but_for("Ingress"),
+        _open_but_for("Egress"),
+    ),
     "service-no-node-port": (
         each(SERVICE, put("spec.type", "NodePort"), lambda one, _: "spec" in one.props),
     ),

@@ -103,11 +103,24 @@ def _same_probe(one: Props) -> None:
         one["livenessProbe"] = one["readinessProbe"]
 
 
+def _loose_zones(props: Props) -> None:
+    spec = pod_spec(props)
+    spec.pop("affinity", None)
+    spec["topologySpreadConstraints"] = [
+        {
+            "topologyKey": _ZONE,
+            "maxSkew": _FAR,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": at(props, "spec", "selector"),
+        }
+    ]
+
+
 def _undeclared_port(one: Props) -> None:
     for probe in ("livenessProbe", "readinessProbe"):
-        for handler in ("httpGet", "tcpSocket", "grpc"):
+        for handler in ("httpGet", "tcpSocket"):
             if mapping(one, probe, handler):
-                one[probe][handler]["port"] = 1
+                one[probe][handler]["port"] = "ghost"
 
 
 _NO_SPREAD = pod(drop("topologySpreadConstraints", "affinity"))
@@ -126,6 +139,14 @@ MUTATIONS: Table = {
                 {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}},
             ),
         ),
+        each(
+            DEPLOYMENT,
+            put(
+                "spec.strategy",
+                {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": _FAR}},
+            ),
+            _replicated,
+        ),
         each(STATEFUL_SET, put("spec.updateStrategy", {"type": "OnDelete"})),
         each(STATEFUL_SET, put("spec.updateStrategy", {"type": "RollingUpdate"})),
     ),
@@ -136,11 +157,16 @@ MUTATIONS: Table = {
         each(DISRUPTION_BUDGET, put("spec.selector", {"matchLabels": NOBODY})),
     ),
     "disruption-budget-allows-eviction": (
-        each(DISRUPTION_BUDGET, all_of(drop("spec.minAvailable"), put("spec.maxUnavailable", 0))),
+        *(
+            each(
+                DISRUPTION_BUDGET,
+                all_of(drop("spec.minAvailable"), put("spec.maxUnavailable", none)),
+            )
+            for none in (0, "0%")
+        ),
         each(
             DISRUPTION_BUDGET,
             all_of(drop("spec.maxUnavailable"), put("spec.minAvailable", "100%")),
-            _static,
         ),
     ),
     "disruption-budget-bound": (
@@ -183,6 +209,7 @@ MUTATIONS: Table = {
     "workload-zone-spread": (
         each(REPLICATED, _NO_SPREAD, _replicated),
         each(REPLICATED, _preferred_zones, _replicated),
+        each(REPLICATED, _loose_zones, _replicated),
         each(REPLICATED, _spread_of_others, _replicated),
     ),
     "workload-host-spread": (
@@ -209,8 +236,12 @@ MUTATIONS: Table = {
     "container-probes-differ": (each(SERVING, container(_same_probe)),),
     "container-probe-port": (each(SERVING, container(_undeclared_port, at=-1)),),
     "container-requests": tuple(
-        each(WORKLOADS, container(drop(f"resources.requests.{resource}")))
+        each(WORKLOADS, container(change))
         for resource in ("cpu", "memory", "ephemeral-storage")
+        for change in (
+            put(f"resources.requests.{resource}", "0"),
+            drop(f"resources.requests.{resource}", f"resources.limits.{resource}"),
+        )
     ),
     "container-limits": tuple(
         each(WORKLOADS, container(drop(f"resources.limits.{resource}")))

@@ -51,9 +51,9 @@ _REPLICA_BUFFER_SHARE = Decimal(1) / 8
 _BACKLOG_SHARE = Decimal(1) / 32
 """Of the container's memory: how far a replica may be behind and need no full copy."""
 
-_SENTINEL_CPU, _SENTINEL_MEMORY, _SENTINEL_STORAGE = "50m", "64Mi", "1Gi"
-_SENTINEL_CPU_LIMIT = "250m"
-"""It spins while a Service of another has no Pod behind it: docs/decisions/redis-addresses.md."""
+_SENTINEL_CPU, _SENTINEL_MEMORY, _SENTINEL_STORAGE = "250m", "64Mi", "1Gi"
+"""It may use no more than it asks for, as it spins while a Service of another has no Pod behind
+it; and no less, because it distrusts itself after 2 s: docs/decisions/redis-addresses.md."""
 
 _EXPORTER_CPU, _EXPORTER_MEMORY = "20m", "64Mi"
 _EPHEMERAL = "64Mi"
@@ -332,7 +332,7 @@ def _sentinels(name: str, settings: RedisSettings) -> _Set:
         ready="ready-sentinel.sh",
         storage=_SENTINEL_STORAGE,
         resources=parts.container_resources(
-            _SENTINEL_CPU, _SENTINEL_MEMORY, _EPHEMERAL, cpu_limit=_SENTINEL_CPU_LIMIT
+            _SENTINEL_CPU, _SENTINEL_MEMORY, _EPHEMERAL, cpu_limit=_SENTINEL_CPU
         ),
     )
 

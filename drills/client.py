@@ -11,6 +11,7 @@ from typing import Any
 from drills.account import Attempt, Key, parse, parse_stored
 from drills.faults import Pod
 from drills.kube import Kube
+from drills.load.attempts import STUCK
 from drills.stores import Store
 from local.errors import LocalError
 
@@ -49,14 +50,17 @@ class Client:
         """End the load, and wait until its last attempt is written down.
 
         Raises:
-            LocalError: if it had ended by itself: nobody knows what the store did since then.
+            LocalError: if it had ended by itself: nobody knows what the store did since then; or if
+                an attempt of it never ended.
         """
         if self._exit():
-            raise LocalError("the load client ended before it was told to")
+            raise LocalError(f"{self.pod.name} ended before it was told to")
         self._run("touch", f"{_OUT}/stop")
         deadline = time.monotonic() + _STOP_SECONDS
         while not self._exit():
-            _wait(deadline, f"the load client did not stop within {_STOP_SECONDS:.0f} s")
+            _wait(deadline, f"{self.pod.name} did not stop within {_STOP_SECONDS:.0f} s")
+        if stuck := self._read(STUCK):
+            raise LocalError(f"attempts of {self.pod.name} never ended; they stand at\n{stuck}")
 
     def attempts(self) -> list[Attempt]:
         """All it did."""
@@ -83,7 +87,11 @@ class Client:
 
     def _exit(self) -> str:
         """The exit code of its load, empty as long as it goes on."""
-        return self._run("sh", "-c", f"cat {_OUT}/exit 2>/dev/null || true")
+        return self._read("exit")
+
+    def _read(self, file: str) -> str:
+        """A file of its results, empty if there is none."""
+        return self._run("sh", "-c", f"cat {_OUT}/{file} 2>/dev/null || true")
 
     def _run(self, *command: str) -> str:
         return self.kube.execute(self.pod, _CONTAINER, command, _READ_SECONDS)

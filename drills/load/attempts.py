@@ -14,7 +14,9 @@ Attempts are never repeated under the same sequence number, so a duplicate is th
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
+import os
 import sys
 import threading
 import time
@@ -22,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import NoReturn, Protocol, TextIO
 
 WRITE, READ = "w", "r"
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
@@ -31,7 +33,12 @@ DEADLINE_SECONDS = 2.0
 """For a connection, and again for each request. A cut network answers nothing, so this bounds how
 late a client notices, and thereby how exact the measured outage is."""
 
+STUCK = "stuck"
+"""File that tells where attempts stood that did not end."""
+
 _STOP_POLL_SECONDS = 0.2
+_LAST_SECONDS = 130.0
+"""For attempts that are on their way: a producer of Kafka gives a record up after 120 s."""
 
 
 class FailedError(Exception):
@@ -141,12 +148,28 @@ def run(open_session: Callable[[], Session], bounds: Bounds, folder: Path) -> in
                 break
             time.sleep(_STOP_POLL_SECONDS)
         load.stop.set()
-        for worker in (*writers, *readers):
-            worker.join()
+        _await_end((*writers, *readers), folder)
     summary = _summary(load.recorder)
     (folder / "summary.json").write_text(json.dumps(summary))
     print(json.dumps(summary), flush=True)  # noqa: T201 (the Pod's log)
     return 0 if summary["write"][OK] else 1
+
+
+def _await_end(workers: Sequence[threading.Thread], folder: Path) -> None:
+    """Wait for the last attempts. One that never ends is told by where it stands, and left."""
+    deadline = time.monotonic() + _LAST_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+    if any(worker.is_alive() for worker in workers):
+        with (folder / STUCK).open("w") as stacks:
+            faulthandler.dump_traceback(stacks, all_threads=True)
+
+
+def end(code: int) -> NoReturn:
+    """End the program without taking its drivers down, which may wait for servers that are gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _interval(bounds: Bounds) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from drills.account import Attempt, parse
+from drills.load import attempts
 from drills.load.attempts import Bounds, FailedError, UnknownError, run
 
 
@@ -113,6 +114,27 @@ def test_a_file_named_stop_ends_it(tmp_path: Path) -> None:
     run(Store, bounds(rate=20, seconds=60, total=10_000), tmp_path)
     timer.join()
     assert time.monotonic() - started < 30
+
+
+def test_an_attempt_that_never_ends_is_told_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_LAST_SECONDS", 0.2)
+    never = threading.Event()
+
+    def hangs_for_good(_worker: int, _sequence: int) -> None:
+        never.wait(60)
+
+    try:
+        run(lambda: Store(hangs_for_good), bounds(seconds=0.1), tmp_path)
+    finally:
+        never.set()
+    assert "in hangs_for_good" in (tmp_path / attempts.STUCK).read_text()
+
+
+def test_a_load_whose_attempts_all_end_tells_of_none(tmp_path: Path) -> None:
+    run(Store, bounds(), tmp_path)
+    assert not (tmp_path / attempts.STUCK).exists()
 
 
 def test_readers_read_beside_the_writers(tmp_path: Path) -> None:

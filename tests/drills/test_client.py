@@ -75,10 +75,21 @@ def test_a_load_is_stopped_once_its_last_attempt_is_written_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "_POLL_SECONDS", 0)
-    answers: dict[str, Any] = {"cat": iter(["", "", "0\n"]), "touch": iter([""])}
+    answers: dict[str, Any] = {
+        "exit": iter(["", "", "0\n"]),
+        "stop": iter([""]),
+        "stuck": iter([""]),
+    }
+    Client(kube(_in_turn(answers)), POD, "drills.load.redis").stop()
+    assert [next(each, None) for each in answers.values()] == [None, None, None]
 
-    def answer(command: str) -> str:
-        return str(next(answers["touch" if "touch" in command else "cat"]))
 
-    Client(kube(answer), POD, "drills.load.redis").stop()
-    assert next(answers["cat"], None) is None
+def _in_turn(answers: dict[str, Any]) -> Callable[[str], str]:
+    """Answers by the file that a command names."""
+    return lambda command: str(next(answers[next(file for file in answers if file in command)]))
+
+
+def test_a_load_with_an_attempt_that_never_ended_tells_where_it_stands() -> None:
+    answers = {"exit": iter(["", "0\n"]), "stop": iter([""]), "stuck": iter(["in write\n"])}
+    with pytest.raises(LocalError, match="drill-client-redis never ended; they stand at\nin write"):
+        Client(kube(_in_turn(answers)), POD, "drills.load.redis").stop()

@@ -116,6 +116,9 @@ def test_a_file_named_stop_ends_it(tmp_path: Path) -> None:
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.filterwarnings(  # it ends after all, and finds its log closed
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
 def test_an_attempt_that_never_ends_is_told_and_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,8 @@ def test_an_attempt_that_never_ends_is_told_and_left(
         run(lambda: Store(hangs_for_good), bounds(seconds=0.1), tmp_path)
     finally:
         never.set()
+        for worker in (each for each in threading.enumerate() if each.name == "w-0"):
+            worker.join()
     assert "in hangs_for_good" in (tmp_path / attempts.STUCK).read_text()
 
 

@@ -190,7 +190,7 @@ class Servers:
         eventually("all are ready", lambda: all(member.ready for member in self.members))
         for sentinel in self.sentinels:
             sentinel.ask("sentinel", "debug", "info-period", "1000")
-        eventually("all agree", lambda: len(set(self.named())) == 1 and len(self.masters()) == 1)
+        eventually("all agree", self._agree)
         eventually("all Sentinels know the replicas", self._replicas_are_known)
 
     def _replicas_are_known(self) -> bool:
@@ -208,6 +208,11 @@ class Servers:
     def masters(self) -> list[Member]:
         """Data servers that take themselves for the master."""
         return [member for member in self.data if member.replication.get("role") == "master"]
+
+    def _agree(self) -> bool:
+        """Whether the only one that acts as master is the one that every Sentinel names."""
+        named = set(self.named())
+        return len(named) == 1 and {str(each.port) for each in self.masters()} == named
 
     @property
     def master(self) -> Member:

@@ -40,8 +40,7 @@ _HEAP_SHARE = Decimal(1) / 2
 _PAGE_CACHE_SHARE = Decimal(1) / 4
 """Of a server's memory; the rest is for threads, network buffers and indexes outside the heap."""
 
-_JVM_KEY = "server.jvm.additional"
-_JVM = (
+_JVM_OPTIONS = (
     # One that is out of memory answers no one and holds its leaderships: better none.
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:+UseG1GC",
@@ -54,6 +53,7 @@ _JVM = (
 )
 """Options of Java. All but the first are in the configuration that upstream ships, which this one
 takes the place of, and in no program: without `--add-opens` the page cache works at its slowest."""
+_JVM = {"server.jvm.additional": " ".join(_JVM_OPTIONS)}
 
 _GRACE_SECONDS = 120
 """For a server to hand its leaderships over and write what is in memory; a longer stop is a crash,
@@ -151,7 +151,7 @@ def _administration(args: Neo4jArgs) -> dict[str, str]:
     """What the programs of administration are told, which take backups over the network."""
     if not args.settings.issuer or not is_enterprise(args):
         return {}
-    return {_JVM_KEY: " ".join(_JVM), **neo4j_tls.backup()}
+    return {**_JVM, **neo4j_tls.backup()}
 
 
 def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
@@ -171,7 +171,7 @@ def configuration(name: str, args: Neo4jArgs) -> dict[str, str]:
         "server.memory.heap.initial_size": heap,
         "server.memory.heap.max_size": heap,
         "server.memory.pagecache.size": _megabytes(memory * _PAGE_CACHE_SHARE),
-        _JVM_KEY: " ".join(_JVM),
+        **_JVM,
         # Upstream's file says so too; without a size, the log of a busy day fills the volume.
         "db.tx_log.rotation.retention_policy": "2 days 2G",
         "dbms.usage_report.enabled": "false",

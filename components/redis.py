@@ -62,9 +62,9 @@ _LOADING_SECONDS = 10
 """A master that restarted and loads for longer is replaced. Sentinels see a restart in up to 10 s:
 with this and the promotion, the objective of 30 s holds."""
 
-_GRACE_SECONDS = 65
-"""For stop-redis.sh (up to 55 s if nobody answers, mostly 2 s) and the server's own shutdown (up to
-10 s)."""
+_GRACE_SECONDS = 140
+"""For stop-redis.sh (mostly 2 s; up to 130 s if Sentinels come back just before it gives them up,
+and each question takes the two seconds that it may) and the server's own shutdown (up to 10 s)."""
 
 _FEWEST_ZONES = 3
 

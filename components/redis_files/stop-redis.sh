@@ -1,18 +1,26 @@
 #!/bin/sh
 # Before a data server stops: if it is master, hand over to a replica.
 #
-# Writes wait from the moment the handover begins until the server has stopped, so that none is
-# acknowledged by a master that is about to be replaced. Once the Sentinels name another, the server
-# may stop; if they do not in time, it stops all the same, and they will fail over by themselves.
+# It goes on serving until some Sentinel can hand over. From then on writes wait until the server has
+# stopped, so that none is acknowledged by a master that is about to be replaced. Once the Sentinels
+# name another, the server may stop; if they do not in time, it stops all the same, and they will
+# fail over by themselves.
 set -eu
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
 
+# A Sentinel that distrusts its clock comes back after 30 s, one that is moved to another node sooner.
+patience_seconds=40
+# The same may befall the one that began.
+handover_seconds=35
 # Begun anew at each look, which takes up to 18 s with three Sentinels of which none answers.
 pause_milliseconds=20000
-seconds=15
 # A replica tells each second how far it is.
 catch_up_seconds=3
+
+is_master() {
+    [ "$(role)" = master ]
+}
 
 hold_writes() {
     ask "$here" client pause "$pause_milliseconds" write >&2
@@ -41,16 +49,47 @@ is_any_behind() {
         END { exit !behind }'
 }
 
-# A Sentinel that could not run for two seconds distrusts its clock, and does nothing for 30 s: it
-# says that it begins, and goes no further.
-is_tilted() {
-    ask "$1" info sentinel | grep -q '^sentinel_tilt:1'
+# Fields and their values take turns, a line each.
+fields='NR % 2 { key = $0; next } { field[key] = $0 }'
+
+# A Sentinel that could not run for two seconds distrusts its clock (TILT), and does nothing for 30 s:
+# it says that it begins, and goes no further.
+can_act() {
+    ask "$1" info sentinel | grep -q '^sentinel_tilt:0'
 }
+
+# Whether it finds a replica in touch with its master.
+knows_a_replica() {
+    ask "$1" sentinel replicas "$REDIS_MASTER_NAME" | awk "$fields"'
+        key == "flags" { sound = $0 == "slave" }
+        key == "master-link-status" && sound && $0 == "ok" { found = 1 }
+        END { exit !found }'
+}
+
+can_any_hand_over() {
+    for sentinel in $REDIS_SENTINELS; do
+        if can_act "$sentinel" && knows_a_replica "$sentinel"; then return; fi
+    done
+    return 1
+}
+
+await_who_can_hand_over() {
+    deadline=$(($(date +%s) + patience_seconds))
+    while ! can_any_hand_over; do
+        if [ "$(date +%s)" -ge "$deadline" ]; then
+            log "no Sentinel can hand over"
+            return 1
+        fi
+        sleep 1
+    done
+}
+
+in_charge=
 
 # Asks one Sentinel after the other until one begins.
 fail_over() {
     for sentinel in $REDIS_SENTINELS; do
-        ! is_tilted "$sentinel" || continue
+        can_act "$sentinel" || continue
         reply=$(ask "$sentinel" sentinel failover "$REDIS_MASTER_NAME")
         case $reply in
             OK | INPROG*)
@@ -66,9 +105,8 @@ fail_over() {
 # Whether the Sentinel that began is still at it, or done: one that is stopped itself, as where a
 # node is drained, forgets.
 goes_on() {
-    ! is_tilted "$in_charge" && ask "$in_charge" sentinel master "$REDIS_MASTER_NAME" | awk -v self="$self" '
-        NR % 2 { key = $0; next }
-        { field[key] = $0 }
+    [ -n "$in_charge" ] && can_act "$in_charge" && ask "$in_charge" sentinel master "$REDIS_MASTER_NAME" |
+        awk -v self="$self" "$fields"'
         END {
             done = field["ip"] ":" field["port"] != self
             exit !(NR && (done || field["flags"] ~ /failover_in_progress/))
@@ -90,11 +128,16 @@ have_the_others_follow() {
     done
 }
 
-[ "$(role)" = master ] || exit 0
+is_master || exit 0
+able=true
+await_who_can_hand_over || able=false
+# Else it was replaced meanwhile.
+is_master || exit 0
 hold_writes
 let_the_others_catch_up
-fail_over || exit 0
-deadline=$(($(date +%s) + seconds))
+"$able" || exit 0
+fail_over || true
+deadline=$(($(date +%s) + handover_seconds))
 while ! another_is_master; do
     if [ "$(date +%s)" -ge "$deadline" ]; then
         log "no other master was elected in time"

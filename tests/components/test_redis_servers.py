@@ -21,6 +21,7 @@ from tests.components.redis_servers import (
     CLIENT_PASSWORD,
     HOST,
     MASTER_NAME,
+    Member,
     Servers,
     eventually,
     servers,
@@ -281,6 +282,39 @@ def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(
     assert [entry for entry in acknowledged if entry not in kept] == []
 
 
+ALL_TILTED = """#!/bin/sh
+# In place of Sentinels that distrust their clocks while a file is there.
+case " $* " in
+    *" info sentinel "*) if [ -e "$TILT" ]; then exec echo sentinel_tilt:1; fi ;;
+esac
+exec "$REAL" "$@"
+"""
+
+
+def _with_client(member: Member, folder: Path, script: str, **told: str) -> Member:
+    """The same server to which scripts talk through another program."""
+    (folder / "redis-cli").write_text(script)
+    (folder / "redis-cli").chmod(0o755)
+    path = member.environment["PATH"]
+    real = shutil.which("redis-cli", path=path) or ""
+    changed = {"PATH": f"{folder}:{path}", "REAL": real, **told}
+    return replace(member, environment={**member.environment, **changed})
+
+
+def test_a_master_goes_on_until_some_sentinel_can_hand_over(redis: Servers, tmp_path: Path) -> None:
+    """Two that distrust their clocks, and one that is stopped, would be half a minute's outage."""
+    old, tilt = redis.master, tmp_path / "tilt"
+    tilt.touch()
+    stop = _with_client(old, tmp_path, ALL_TILTED, TILT=str(tilt)).begin("stop-redis.sh")
+    time.sleep(3)
+    assert old.ask("set", "meanwhile", "yes") == "OK"
+    tilt.unlink()
+    assert stop.wait(timeout=30) == 0
+    assert any(name != str(old.port) for name in redis.named())
+    old.kill(signal.SIGTERM)
+    assert redis.await_other_master(old).ask("get", "meanwhile") == "yes"
+
+
 RECORDS = """#!/bin/sh
 # What the replicas have when the Sentinels are asked to choose one of them.
 case " $* " in
@@ -293,22 +327,15 @@ exec "$REAL" "$@"
 def test_a_planned_stop_waits_for_a_replica_that_is_behind(redis: Servers, tmp_path: Path) -> None:
     """Sentinels may choose any: what they know of the replicas is up to ten seconds old."""
     old, late = redis.master, redis.replicas[0]
-    (tmp_path / "redis-cli").write_text(RECORDS)
-    (tmp_path / "redis-cli").chmod(0o755)
-    path = old.environment["PATH"]
-    told = {
-        "TOLD": str(tmp_path / "told"),
-        "REAL": shutil.which("redis-cli", path=path) or "",
-        "PATH": f"{tmp_path}:{path}",
-    }
+    told = tmp_path / "told"
     with late.frozen():
         for number in range(20):
             old.ask("set", f"late-{number}", secrets.token_hex(256))
-        stop = replace(old, environment={**old.environment, **told}).begin("stop-redis.sh")
+        stop = _with_client(old, tmp_path, RECORDS, TOLD=str(told)).begin("stop-redis.sh")
         time.sleep(1)
     assert stop.wait(timeout=30) == 0
     old.kill(signal.SIGTERM)
-    info = (tmp_path / "told").read_text()
+    info = told.read_text()
     offsets = [
         int(each) for each in re.findall(r"(?:online,offset=|master_repl_offset:)(\d+)", info)
     ]
@@ -321,6 +348,8 @@ STANDS_STILL = """#!/bin/sh
 case " $* " in
     *" sentinel failover "*) exec "$REAL" -h "$NEW_HOST" -p "$NEW_PORT" replicaof no one ;;
     *" sentinel get-master-addr-by-name "*) printf '%s\\n' "$NEW_HOST" "$NEW_PORT" ;;
+    *" sentinel replicas "*) printf '%s\\n' flags slave master-link-status ok ;;
+    *" info sentinel "*) echo sentinel_tilt:0 ;;
     *) exec "$REAL" "$@" ;;
 esac
 """
@@ -330,29 +359,34 @@ def test_the_others_follow_the_new_master_though_its_sentinel_stands_still(
     redis: Servers, tmp_path: Path
 ) -> None:
     old, (new, other) = redis.master, redis.replicas
-    (tmp_path / "redis-cli").write_text(STANDS_STILL)
-    (tmp_path / "redis-cli").chmod(0o755)
-    path = old.environment["PATH"]
-    told = {"NEW_HOST": "127.0.0.1", "NEW_PORT": str(new.port), "PATH": f"{tmp_path}:{path}"}
-    real = {"REAL": shutil.which("redis-cli", path=path) or ""}
+    promoted = {"NEW_HOST": "127.0.0.1", "NEW_PORT": str(new.port)}
     for sentinel in redis.sentinels:
         sentinel.kill()  # else they would take the promotion back
     try:
-        stopping = replace(old, environment={**old.environment, **told, **real})
-        assert stopping.script("stop-redis.sh")
+        assert _with_client(old, tmp_path, STANDS_STILL, **promoted).script("stop-redis.sh")
         assert other.replication["master_port"] == str(new.port)
     finally:
         old.kill()  # which comes back as what the others follow says
 
 
+HURRIED = """#!/bin/sh
+# A clock that is ten times as fast.
+if [ "$*" = +%s ]; then set -- +%s%1N; fi
+exec "$DATE" "$@"
+"""
+
+
 def test_a_master_that_nobody_replaces_acknowledges_nothing_more_once_it_stops(
-    redis: Servers,
+    redis: Servers, tmp_path: Path
 ) -> None:
     """If it went on until its end, a failover just then would lose what it acknowledged."""
     old = redis.master
     for sentinel in redis.sentinels:
         sentinel.kill()
-    assert old.script("stop-redis.sh")
+    (tmp_path / "date").write_text(HURRIED)
+    (tmp_path / "date").chmod(0o755)
+    hurried = {"DATE": shutil.which("date") or "", "PATH": f"{tmp_path}:{old.environment['PATH']}"}
+    assert replace(old, environment={**old.environment, **hurried}).script("stop-redis.sh")
     assert old.ask("set", "late", "1") == ""
     old.kill()
 

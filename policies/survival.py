@@ -253,14 +253,14 @@ def _copies_all(rule: Mapping[str, object], bucket: str, world: World) -> bool:
 
 def _uses_kms(bucket: str, world: World) -> bool:
     """Whether KMS encrypts what is in a bucket, where nothing else is asked for."""
-    by_reference = [
+    of_declared = [
         each
         for declared in world.with_value(aws.BUCKET, ("bucket",), bucket)
-        for each in world.referring(aws.ENCRYPTION, "bucket", declared)
+        for each in aws.about(declared, aws.ENCRYPTION, world)
     ]
     return any(
         text(rule, "applyServerSideEncryptionByDefault", "sseAlgorithm").startswith(aws.KMS)
-        for each in by_reference or world.with_value(aws.ENCRYPTION, ("bucket",), bucket)
+        for each in of_declared or world.with_value(aws.ENCRYPTION, ("bucket",), bucket)
         for rule in mappings(each.props, "rules")
     )
 

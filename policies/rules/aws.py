@@ -68,7 +68,7 @@ def bucket_versioning(resource: Resource, world: World, _: Options) -> Iterator[
     """Look for versioning of the bucket."""
     statuses = [
         text(each.props, "versioningConfiguration", "status")
-        for each in _about(resource, _VERSIONING, world)
+        for each in about(resource, _VERSIONING, world)
     ]
     if "Enabled" not in statuses:
         yield Finding(
@@ -113,7 +113,7 @@ def bucket_encryption(resource: Resource, world: World, options: Options) -> Ite
     """Look for the bucket's encryption, and whose key it is where KMS holds it."""
     found = [
         _encryption(mapping(each, "applyServerSideEncryptionByDefault"))
-        for configuration in _about(resource, ENCRYPTION, world)
+        for configuration in about(resource, ENCRYPTION, world)
         for each in mappings(configuration.props, "rules")
     ]
     if not any(each in options["algorithms"] for each in found):
@@ -160,7 +160,7 @@ def _encryption(default: Mapping[str, object]) -> str:
 )
 def bucket_public_access(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Look for the four blocks."""
-    blocks = _about(resource, _PUBLIC_ACCESS, world)
+    blocks = about(resource, _PUBLIC_ACCESS, world)
     missing = [key for key in _BLOCKS if not any(is_true(each.props, key) for each in blocks)]
     if missing:
         yield Finding(
@@ -211,7 +211,7 @@ def bucket_object_lock(resource: Resource, world: World, options: Options) -> It
         return
     locks = [
         (text(each.props, "rule", "defaultRetention", "mode"), _lock_days(each))
-        for each in _about(resource, _OBJECT_LOCK, world)
+        for each in about(resource, _OBJECT_LOCK, world)
     ]
     if not any(mode in options["modes"] and days >= options["days"] for mode, days in locks):
         found = (f"{mode or 'no mode'} for {days:g} days" for mode, days in locks)
@@ -258,7 +258,7 @@ def bucket_lifecycle(resource: Resource, world: World, options: Options) -> Iter
         return
     expires = any(
         text(each, "status") == "Enabled" and mapping(each, "noncurrentVersionExpiration")
-        for configuration in _about(resource, _LIFECYCLE, world)
+        for configuration in about(resource, _LIFECYCLE, world)
         for each in mappings(configuration.props, "rules")
     )
     if not expires:
@@ -276,7 +276,7 @@ def _holds_backups(bucket: Resource, options: Options) -> bool:
     return any(isinstance(name, str) and pattern.search(name) for name in (bucket.name, own))
 
 
-def _about(bucket: Resource, kind: str, world: World) -> list[Resource]:
+def about(bucket: Resource, kind: str, world: World) -> list[Resource]:
     """What is declared of a bucket."""
     return _naming(bucket, kind, "bucket", world)
 

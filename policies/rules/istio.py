@@ -10,6 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from policies.model import Resource, at, mapping, mappings, number, numbered, text, texts
@@ -324,17 +325,19 @@ def _tries(route: Mapping[str, object]) -> int:
 )
 def destination_rule_limits(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Require limits that a service can reach; those of HTTP only where HTTP is spoken."""
-    for where, policy, speaks_http in _policies(resource, world):
+    for policy in _policies(resource, world):
+        if not policy.decides("connectionPool"):
+            continue
         wanted = ["tcp.maxConnections"]
-        if speaks_http:
+        if policy.speaks_http:
             wanted += ["http.http1MaxPendingRequests", "http.http2MaxRequests"]
             # In Envoy a budget goes before a limit of retries; that of the host is not its ports'.
-            if at(policy, "retryBudget") is None:
+            if at(policy.fields, "retryBudget") is None:
                 wanted.append("http.maxRetries")
         for key in wanted:
-            limit = number(policy, "connectionPool", *key.split("."))
+            limit = number(policy.fields, "connectionPool", *key.split("."))
             if not limit or limit >= _UNLIMITED:
-                field = f"{where}.connectionPool.{key}"
+                field = f"{policy.where}.connectionPool.{key}"
                 yield Finding(field, "no limit", f"Set {field} to what the service can bear.")
 
 
@@ -354,9 +357,11 @@ def destination_rule_outlier_detection(
     resource: Resource, world: World, _: Options
 ) -> Iterator[Finding]:
     """Require a detection whose thresholds can act; 0 switches one off."""
-    for policy_path, policy, _http in _policies(resource, world):
-        where = f"{policy_path}.outlierDetection"
-        detection = mapping(policy, "outlierDetection")
+    for policy in _policies(resource, world):
+        if not policy.decides("outlierDetection"):
+            continue
+        where = f"{policy.where}.outlierDetection"
+        detection = mapping(policy.fields, "outlierDetection")
         if not detection:
             yield Finding(where, "not set", f"Set {where}.consecutive5xxErrors, for example to 5.")
             continue
@@ -391,11 +396,12 @@ def destination_rule_outlier_detection(
 )
 def destination_rule_ejection(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
     """Compare the percentage with the replicas that are declared behind the host."""
-    for policy_path, policy, _http in _policies(resource, world):
-        if not mapping(policy, "outlierDetection"):
+    for policy in _policies(resource, world):
+        detection = mapping(policy.fields, "outlierDetection")
+        if not detection or not policy.decides("outlierDetection"):
             continue
-        where = f"{policy_path}.outlierDetection.maxEjectionPercent"
-        declared = number(policy, "outlierDetection", "maxEjectionPercent")
+        where = f"{policy.where}.outlierDetection.maxEjectionPercent"
+        declared = number(detection, "maxEjectionPercent")
         percent = _EJECTION_PERCENT if declared is None else declared
         for service in _covered(resource, world):
             for workload in _behind(service, world):
@@ -642,25 +648,57 @@ def _covered(resource: Resource, world: World) -> list[Resource]:
     ]
 
 
-def _policies(resource: Resource, world: World) -> Iterator[tuple[str, Mapping[str, object], bool]]:
-    """Each policy that some port of a DestinationRule's host has, and if HTTP is spoken there.
+@dataclass(frozen=True)
+class _Policy:
+    """What holds for some ports of a DestinationRule's host, or of one of its subsets."""
 
-    A policy for a port replaces the host's as a whole: what it does not set is not set. So each is
-    judged by itself, and the host's for the ports that are left.
+    where: str
+    fields: Mapping[str, object]
+    speaks_http: bool
+    inherited: frozenset[str] = frozenset()
+    """Fields that are those of the host, where they are judged."""
+
+    def decides(self, field: str) -> bool:
+        """Whether the field is set, or left out for good, here."""
+        return field not in self.inherited
+
+
+def _policies(resource: Resource, world: World) -> Iterator[_Policy]:
+    """Each policy that some port of a DestinationRule's host has.
+
+    A subset has the host's fields but those that it sets: each goes before the host's as a whole.
     """
-    where = "spec.trafficPolicy"
     service = _service(_host(text(resource.props, "spec", "host"), resource), world)
+    host = mapping(resource.props, "spec", "trafficPolicy")
+    yield from _of_ports("spec.trafficPolicy", host, service)
+    for index, subset in numbered(resource.props, "spec", "subsets"):
+        own = {k: v for k, v in mapping(subset, "trafficPolicy").items() if v is not None}
+        inherited = frozenset({"connectionPool", "outlierDetection"} - own.keys())
+        fields = {**host, "portLevelSettings": (), **own}
+        yield from _of_ports(f"spec.subsets[{index}].trafficPolicy", fields, service, inherited)
+
+
+def _of_ports(
+    where: str,
+    fields: Mapping[str, object],
+    service: Resource | None,
+    inherited: frozenset[str] = frozenset(),
+) -> Iterator[_Policy]:
+    """A policy for a port replaces the one beside it as a whole: what it does not set is not set.
+
+    So each is judged by itself, and the one beside it for the ports that are left.
+    """
     ports = mappings(service.props, "spec", "ports") if service else []
     own: set[float | None] = set()
-    for index, policy in numbered(resource.props, *where.split("."), "portLevelSettings"):
+    for index, policy in numbered(fields, "portLevelSettings"):
         its = number(policy, "port", "number")
         own.add(its)
         speaks_http = any(_is_http(port) for port in ports if number(port, "port") == its)
-        yield f"{where}.portLevelSettings[{index}]", policy, service is None or speaks_http
+        yield _Policy(f"{where}.portLevelSettings[{index}]", policy, service is None or speaks_http)
     left = [port for port in ports if number(port, "port") not in own] if own else ports
     if left or not ports:
         speaks_http = any(map(_is_http, left))
-        yield where, mapping(resource.props, *where.split(".")), service is None or speaks_http
+        yield _Policy(where, fields, service is None or speaks_http, inherited)
 
 
 def _behind(service: Resource, world: World) -> list[Workload]:

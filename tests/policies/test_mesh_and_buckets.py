@@ -152,6 +152,33 @@ def test_policy_of_the_host_is_judged_for_the_ports_that_are_left(analyzer: Sess
     assert broken(analyzer, rule, DATA_PORT) == {LIMITS, OUTLIERS}
 
 
+@pytest.mark.parametrize(
+    ("policy", "rules"),
+    [
+        ({"loadBalancer": {"simple": "LEAST_REQUEST"}}, set()),
+        ({"connectionPool": None}, set()),
+        ({"connectionPool": TCP}, {LIMITS}),
+        ({"connectionPool": {**TCP, "http": REQUESTS}}, set()),
+        ({"outlierDetection": {"consecutive5xxErrors": 0}}, {OUTLIERS, EJECTION}),
+        ({"portLevelSettings": [of_port(connectionPool=POOL)]}, {OUTLIERS}),
+    ],
+)
+def test_a_subset_has_what_it_sets_and_else_what_the_host_has(
+    analyzer: Session, policy: Fields, rules: set[str]
+) -> None:
+    """Left to the host is its retry budget too, which makes a limit of retries needless."""
+    subset = {"name": "v2", "labels": {"version": "v2"}, "trafficPolicy": policy}
+    rule = arena("DestinationRule", {"subsets": [subset]})
+    assert broken(analyzer, rule) == rules
+
+
+def test_what_a_subset_leaves_to_the_host_is_asked_of_the_host_alone(analyzer: Session) -> None:
+    subset = {"name": "v2", "labels": {"version": "v2"}, "trafficPolicy": {"connectionPool": POOL}}
+    without = {"subsets": [subset], "trafficPolicy": {"outlierDetection": None}}
+    (found,) = judged(analyzer, arena("DestinationRule", without))
+    assert "found: spec.trafficPolicy.outlierDetection: not set" in found.message
+
+
 @pytest.mark.parametrize(("number", "enough"), [(9000, True), (80, False)])
 def test_a_port_without_http_needs_no_limits_of_http(
     analyzer: Session, number: int, *, enough: bool

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from stacks.values import partition
 
-def arn(bucket: str) -> str:
+
+def arn(bucket: str, region: str) -> str:
     """The ARN of a bucket."""
-    return f"arn:aws:s3:::{bucket}"
+    return f"arn:{partition(region)}:s3:::{bucket}"
 
 
 def statement(effect: str, action: str | list[str], **rest: object) -> dict[str, object]:

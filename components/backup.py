@@ -55,12 +55,13 @@ class _Vault:
     """A bucket that is ready to take backups, and the key that encrypts them."""
 
     name: str
+    region: str
     key: kms.Key
     versioning: s3.BucketVersioning
 
     @property
     def arn(self) -> str:
-        return arn(self.name)
+        return arn(self.name, self.region)
 
 
 class Backup(pulumi.ComponentResource):
@@ -185,7 +186,7 @@ class Backup(pulumi.ComponentResource):
         s3.BucketPolicy(
             f"{name}-policy",
             bucket=bucket_name,
-            policy=_only_encrypted_transport(bucket_name),
+            policy=_only_encrypted_transport(arn(bucket_name, region)),
             region=region,
             opts=inside,
         )
@@ -210,7 +211,7 @@ class Backup(pulumi.ComponentResource):
             region=region,
             opts=versioned,
         )
-        return _Vault(bucket_name, key, versioning)
+        return _Vault(bucket_name, region, key, versioning)
 
     def _replication(
         self, name: str, source: _Vault, replica: _Vault, args: BackupArgs, replica_region: str
@@ -244,7 +245,7 @@ class Backup(pulumi.ComponentResource):
         )
 
 
-def _only_encrypted_transport(bucket: str) -> str:
+def _only_encrypted_transport(bucket_arn: str) -> str:
     return json.dumps(
         document(
             statement(
@@ -252,7 +253,7 @@ def _only_encrypted_transport(bucket: str) -> str:
                 "s3:*",
                 Sid="OnlyEncryptedTransport",
                 Principal="*",
-                Resource=[arn(bucket), f"{arn(bucket)}/*"],
+                Resource=[bucket_arn, f"{bucket_arn}/*"],
                 Condition={"Bool": {"aws:SecureTransport": "false"}},
             )
         )

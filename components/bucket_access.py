@@ -10,6 +10,7 @@ import pulumi
 from pulumi_aws import eks, iam
 
 from components.aws_policy import arn, document, statement
+from stacks.values import partition
 
 
 @dataclass(frozen=True)
@@ -140,21 +141,14 @@ def _access(
     args: BucketAccessArgs, buckets: Sequence[str], actions: Sequence[str]
 ) -> dict[str, object]:
     """Do this to one folder of each bucket, with the buckets' keys, through S3 alone."""
+    arns = [arn(bucket, args.region) for bucket in buckets]
     return document(
-        statement(
-            "Allow",
-            ["s3:GetBucketLocation", "s3:ListBucket"],
-            Resource=[arn(bucket) for bucket in buckets],
-        ),
-        statement(
-            "Allow",
-            [*actions],
-            Resource=[f"{arn(bucket)}/{args.system}/*" for bucket in buckets],
-        ),
+        statement("Allow", ["s3:GetBucketLocation", "s3:ListBucket"], Resource=arns),
+        statement("Allow", [*actions], Resource=[f"{each}/{args.system}/*" for each in arns]),
         statement(
             "Allow",
             ["kms:Decrypt", "kms:GenerateDataKey"],
-            Resource="arn:aws:kms:*:*:key/*",
+            Resource=f"arn:{partition(args.region)}:kms:*:*:key/*",
             Condition={
                 "StringEquals": {"kms:ViaService": f"s3.{args.region}.amazonaws.com"},
                 "ForAnyValue:StringEquals": {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from stacks import versions
 from stacks.contradictions import Contradiction, repeated
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
+from stacks.values import partition
 
 if TYPE_CHECKING:
     from stacks import settings as model
@@ -215,13 +216,15 @@ _JUDGES: Final[Mapping[DataSystem, Callable[[model.Settings], Iterator[Contradic
 
 
 def _replica_region(settings: model.Settings) -> Iterator[Contradiction]:
-    if settings.backup.replica_region == settings.region:
-        yield Contradiction(
-            ("backup", "replica_region"),
-            settings.backup.replica_region,
-            "should be another region than aws:region, or both copies are lost together",
-            (("region",),),
-        )
+    replica = settings.backup.replica_region
+    if replica == settings.region:
+        remedy = "should be another region than aws:region, or both copies are lost together"
+    elif replica and partition(replica) != partition(settings.region):
+        own = partition(settings.region)
+        remedy = f"should be in {own} too, as aws:region is: S3 copies nothing out of there"
+    else:
+        return
+    yield Contradiction(("backup", "replica_region"), replica, remedy, (("region",),))
 
 
 def _spread(name: str, entry: model.ServiceSettings, zones: int) -> Iterator[Contradiction]:

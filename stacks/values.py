@@ -109,6 +109,11 @@ def _addresses(written: str) -> str:
     return written
 
 
+def partition(region: str) -> str:
+    """Which part of AWS a region is in: nothing is copied or shared between them."""
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
+
+
 def expects(words: str) -> dict[str, str | int | float | bool | list[object] | None]:
     """Words for what a value should be, kept in the JSON schema for messages and reference."""
     return {"expects": words}
@@ -152,14 +157,17 @@ Moment = Annotated[
         )
     ),
 ]
+# Policies name buckets and keys by their partition of AWS. Those of China (`cn-`) and the isolated
+# ones were never looked into.
+_REGION = r"(us-gov|[abd-z][a-z]|c[a-mo-z])-[a-z]+-\d"
 Region = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$"),
-    Field(json_schema_extra=expects("a region of AWS, such as us-east-1")),
+    StringConstraints(pattern=rf"^{_REGION}$"),
+    Field(json_schema_extra=expects("a region of AWS outside of China, such as us-east-1")),
 ]
 Zone = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d[a-z]$"),
+    StringConstraints(pattern=rf"^{_REGION}[a-z]$"),
     Field(json_schema_extra=expects("an availability zone, such as us-east-1a")),
 ]
 Memory = Annotated[

@@ -252,6 +252,13 @@ def test_a_system_writes_its_own_folder_alone() -> None:
     assert allowed["s3:ListBucket"] == [f"arn:aws:s3:::{BUCKET}"]
 
 
+def test_policies_name_the_part_of_aws_that_the_region_is_in() -> None:
+    registry = _access(region="us-gov-west-1")
+    allowed = _allowed(registry, "writing")
+    assert allowed["s3:ListBucket"] == [f"arn:aws-us-gov:s3:::{BUCKET}"]
+    assert "arn:aws-us-gov:kms:*:*:key/*" in registry.one("RolePolicy").inputs["policy"]
+
+
 def test_what_others_archived_is_only_read() -> None:
     allowed = _allowed(_access(reads=(REPLICA,)), "reading")
     assert allowed["s3:GetObject"] == [f"arn:aws:s3:::{REPLICA}/database/*"]

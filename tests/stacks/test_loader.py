@@ -235,7 +235,7 @@ def test_what_is_missing_is_told(project: Project) -> None:
     project.write("config:\n  fault-tolerance:neo4j: {accept_license: true, issuer: platform}\n")
     assert project.errors() == [
         "stacks/Pulumi.test.yaml: aws:region is missing; "
-        "it should be a region of AWS, such as us-east-1",
+        "it should be a region of AWS outside of China, such as us-east-1",
         "stacks/Pulumi.test.yaml: fault-tolerance:zones is missing; it should be a list of "
         "at least 3 availability zones, such as [us-east-1a, us-east-1b, us-east-1c]",
     ]
@@ -245,7 +245,7 @@ def test_the_region_is_told_by_the_key_that_sets_it(project: Project) -> None:
     project.write(HEAD.replace("aws:region: us-east-1", "aws:region: Virginia"))
     assert project.errors() == [
         'stacks/Pulumi.test.yaml:2: aws:region is "Virginia"; '
-        "it should be a region of AWS, such as us-east-1"
+        "it should be a region of AWS outside of China, such as us-east-1"
     ]
 
 

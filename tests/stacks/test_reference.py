@@ -16,7 +16,7 @@ def test_the_committed_page_is_current() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        "| `aws:region` | a region of AWS, such as us-east-1 | required |",
+        "| `aws:region` | a region of AWS outside of China, such as us-east-1 | required |",
         "| `resources.memory` | a size with a unit, such as 512Mi, 10Gi or 1Ti | `8Gi` |",
         "| `redis.rpo` | a time from 0s to 7d, such as 30s, 5m, 1h or 7d | `10s` |",
         "| `<name>.replicas.min` | a whole number from 3 to 100 | `3` |",

@@ -221,6 +221,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "backup.replica_region",
         "it should be another region than aws:region",
     ),
+    "copy in another part of AWS": (
+        {"backup": {"replica_region": "us-gov-west-1"}},
+        "backup.replica_region",
+        "it should be in aws too",
+    ),
     "archived too rarely": (
         {"postgres": {"archive_timeout": "10m"}},
         "objectives.postgres.rpo",

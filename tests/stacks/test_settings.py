@@ -76,6 +76,8 @@ SERVICE: dict[str, Any] = {"tier": "core", "image": "example.com/a:1"}
         (RedisSettings, {"min_replicas_to_write": 0}),
         (BackupSettings, {"lock": "0d"}),
         (BackupSettings, {"replica_region": "mars"}),
+        (BackupSettings, {"replica_region": "cn-north-1"}),
+        (BackupSettings, {"replica_region": "us-iso-east-1"}),
         (ServiceSettings, SERVICE | {"tier": "important"}),
         (ServiceSettings, SERVICE | {"image": "example.com/a"}),
         (ServiceSettings, SERVICE | {"image": "example.com/a:latest"}),

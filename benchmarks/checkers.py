@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from local.run import build_folder
 from local.toolchain import build
 from policies.model import Opaque, Resource
 from policies.rules import RULES, SUBJECTS
@@ -34,7 +35,7 @@ from policies.world import World
 from tests.policies.test_mutants import mutants, said, shipped
 
 STACK = "prod"
-TARGET = Path("build/checkers.json")
+TARGET = build_folder() / "checkers.json"
 _PLAIN = (
     "apps/",
     "batch/",
@@ -230,7 +231,7 @@ def _tell(listed: list[Case], spoke: dict[str, set[str]]) -> None:
         "checks_that_spoke": {name: sorted(checks) for name, checks in spoke.items()},
         "rules": table,
     }
-    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     lines = [f"| weaknesses | {' | '.join(checkers)} |", "|---" * (1 + len(checkers)) + "|"]
     for row in [*table, {"rule": "all", **result["found"]}]:  # type: ignore[dict-item]

@@ -1,7 +1,8 @@
 """The bucket that holds every backup of a stack, and its copy in another region.
 
-What is in it cannot be changed, nor deleted before its time, by anybody: object lock keeps it,
-versioning keeps what was overwritten, and the copy outlives the region.
+What is in it cannot be changed, nor deleted before its time, by anybody, or by administrators alone
+where data is not protected: object lock keeps it, versioning keeps what was overwritten, and the
+copy outlives the region.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The operators of the data systems, each able to heal what it runs when its own node is lost.
 
 A system and its operator must never be lost at once. So each operator stands twice, in two zones,
-with one that leads, and its Pods leave a lost node within seconds. The changes to its release that
-make it so are in `components/releases.py`, which local worlds use as well.
+with one that leads where only one may act, and its Pods leave a lost node within seconds. The
+changes to its release that make it so are in `components/releases.py`, which local worlds use as
+well.
 
 Releases that are manifests become plain resources, one for each object, so that previews show them
 and policies judge them. A release that is a Helm chart is a `Chart` of the SDK, for the same

@@ -1,7 +1,8 @@
 """One stateless service of the catalogue, and everything it needs to outlive a node or a zone.
 
-Its replicas are spread over zones, replaced one at a time and never below their number, moved
-within seconds off a silent node, and reached by nobody but the services that say they call it.
+Its replicas are spread over zones, replaced a quarter at a time and never below their number,
+moved within seconds off a silent node, and reached by nobody but the services that say they call
+it.
 """
 
 from __future__ import annotations

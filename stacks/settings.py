@@ -94,7 +94,8 @@ class BackupSettings(Model):
     retention: Annotated[Days, Field(le=10 * YEAR)] = 35 * DAY
     """How long the bucket keeps an object; longer than any system's own retention."""
     lock: Annotated[Days, Field(le=10 * YEAR)] = 7 * DAY
-    """Object lock: for so long nobody, not even an administrator, deletes a backup."""
+    """Object lock: for so long nobody deletes a backup; where data is protected, administrators
+    neither."""
     bucket: BucketName | None = None
     """Name of the bucket; none: made of prefix, stack and region. Bucket names are unique in the
     world, so the usual one may be taken."""

@@ -111,7 +111,7 @@ class KafkaSettings(Model):
     mirror it; it must lead to the load balancer that is then made. None: nobody does."""
     source: Host | None = None
     """`host` of the cluster that this one mirrors while the stack's role is standby. Its password
-    and certificate are in the Secret `kafka-source`: see components/kafka.py."""
+    and certificate are in the Secret `kafka-source`: see docs/decisions/kafka.md."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Copies that fit, and a quorum of controllers that an even number would only slow."""

@@ -81,6 +81,8 @@ class Foundation(pulumi.ComponentResource):
 
     storage_class: str
     """For volumes of data: encrypted, in the stack's zones, kept after their claim if protected."""
+    scratch_class: str
+    """For volumes that somebody works on for a while: never kept after their claim."""
     snapshot_class: str
     """For snapshots of those volumes; a snapshot outlives its object."""
 
@@ -90,13 +92,21 @@ class Foundation(pulumi.ComponentResource):
         super().__init__("fault-tolerance:foundation:Foundation", name, None, opts)
         settings = args.settings
         self.storage_class = f"{settings.prefix}-gp3"
+        # What is not protected is not kept either way.
+        self.scratch_class = (
+            f"{settings.prefix}-scratch" if settings.protect else self.storage_class
+        )
         self.snapshot_class = f"{settings.prefix}-snapshots"
         for area in AREAS:
             self._priority(name, settings.prefix, area)
             self._fault_domain(name, settings, area)
         self._storage(name, settings)
         self.register_outputs(
-            {"storage_class": self.storage_class, "snapshot_class": self.snapshot_class}
+            {
+                "storage_class": self.storage_class,
+                "scratch_class": self.scratch_class,
+                "snapshot_class": self.snapshot_class,
+            }
         )
 
     def _priority(self, name: str, prefix: str, area: Tier | str) -> None:
@@ -161,14 +171,14 @@ class Foundation(pulumi.ComponentResource):
             opts=inside,
         )
 
-    def _storage(self, name: str, settings: Settings) -> None:
+    def _storage_class(self, name: str, called: str, settings: Settings, *, keep: bool) -> None:
         zones = [{"key": parts.ZONE, "values": list(settings.zones)}]
         StorageClass(
-            f"{name}-storage",
-            metadata=parts.metadata(self.storage_class),
+            name,
+            metadata=parts.metadata(called),
             provisioner=_CSI_DRIVER,
             parameters={"type": "gp3", "encrypted": "true"},
-            reclaim_policy="Retain" if settings.protect else "Delete",
+            reclaim_policy="Retain" if keep else "Delete",
             volume_binding_mode="WaitForFirstConsumer",
             allow_volume_expansion=True,
             allowed_topologies=[{"matchLabelExpressions": zones}],
@@ -179,6 +189,11 @@ class Foundation(pulumi.ComponentResource):
                 delete_before_replace=True,
             ),
         )
+
+    def _storage(self, name: str, settings: Settings) -> None:
+        self._storage_class(f"{name}-storage", self.storage_class, settings, keep=settings.protect)
+        if self.scratch_class != self.storage_class:
+            self._storage_class(f"{name}-scratch", self.scratch_class, settings, keep=False)
         # A VolumeSnapshotClass has no spec, and the SDK's CustomResource knows no other field.
         pulumi.CustomResource(
             "kubernetes:snapshot.storage.k8s.io/v1:VolumeSnapshotClass",
@@ -345,7 +360,7 @@ def _data_demands(settings: Settings) -> Iterable[_Demand]:
     yield _Demand(mongodb.members, _MONGODB_SIDECARS)
     neo4j = settings.neo4j
     yield _Demand(neo4j.servers, neo4j.resources, size_in_bytes(neo4j.storage), volumes=1)
-    yield _Demand(_NEO4J_BACKUPS, _NEO4J_BACKUP)
+    yield _Demand(_NEO4J_BACKUPS, _NEO4J_BACKUP, size_in_bytes(neo4j.storage), volumes=1)
     yield from _kafka_demands(settings.kafka)
     servers = postgres.instances + redis.replicas + redis.sentinels
     yield _Demand(servers * _HELPERS_PER_INSTANCE, small)

@@ -38,12 +38,16 @@ class Run:
     containers: Sequence[parts.Object]
     """The last one; those before it run first, one after the other."""
     volumes: Sequence[parts.Object]
+    forget_seconds: int | None = None
+    """When its Job goes after its end, with volumes that live as long as its Pods; None: stays."""
 
 
 def once(run: Run) -> parts.Object:
     """Spec of a Job."""
     first = list(run.containers[:-1])
+    ttl = run.forget_seconds
     return {
+        **({} if ttl is None else {"ttlSecondsAfterFinished": ttl}),
         "backoffLimit": _RETRIES,
         "activeDeadlineSeconds": run.limit_seconds,
         "template": {

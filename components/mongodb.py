@@ -442,7 +442,7 @@ def _replica_set(name: str, args: MongodbArgs) -> parts.Object:
         # The spread alone: together with the operator's own anti-affinity, a member of a lost zone
         # would find no host.
         "affinity": {"antiAffinityTopologyKey": "none"},
-        "topologySpreadConstraints": parts.spread(_members(name), "controller-revision-hash"),
+        "topologySpreadConstraints": parts.spread(_members(name), stay=True),
         "tolerations": parts.tolerations(),
         "podDisruptionBudget": {"maxUnavailable": 1},
         "volumeSpec": {

@@ -73,6 +73,7 @@ class Neo4j(pulumi.ComponentResource):
                     zones=("us-east-1a", "us-east-1b", "us-east-1c"),
                     priority_class="games-data",
                     storage_class="gp3",
+                    scratch_class="gp3-scratch",
                     backup_bucket="games-backups",
                     clients=(Client("games-core", "decks"),),
                     protect=True,

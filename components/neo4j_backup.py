@@ -17,6 +17,10 @@ from stacks.values import size, size_in_bytes
 LIMIT_SECONDS: Final = 6 * 3600
 """A backup or a restore that takes longer is ended, and counts as failed."""
 
+_LOOK_SECONDS = 900
+"""After its end, for whoever wants to see why one failed: until then it holds a volume as large as
+the database."""
+
 _CPU, _MEMORY = "500m", "2Gi"
 _SCRIPT = "backup.sh"
 _SCRATCH = "/scratch"
@@ -86,6 +90,7 @@ def scheduled(name: str, kind: str, interval: int, args: Neo4jArgs) -> parts.Obj
             {"name": "config", "configMap": config},
             *volumes,
         ],
+        forget_seconds=_LOOK_SECONDS,
     )
     return jobs.scheduled(run, schedules.cron(interval, _MINUTES[kind]))
 
@@ -142,5 +147,5 @@ def restore(name: str, args: Neo4jArgs, recovery: Neo4jRecovery) -> jobs.Run:
 
 def _ephemeral(name: str, args: Neo4jArgs, room: int) -> parts.Object:
     """A volume that comes and goes with its Pod, of so many bytes."""
-    spec = parts.claim(name, args.storage_class, size(room))["spec"]
+    spec = parts.claim(name, args.scratch_class, size(room))["spec"]
     return {"name": name, "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}

@@ -77,6 +77,8 @@ class Neo4jArgs:
     zones: tuple[str, ...]
     priority_class: str
     storage_class: str
+    scratch_class: str
+    """Of volumes that backups and restores work on: it must not keep what nobody claims."""
     backup_bucket: str
     clients: tuple[Client, ...]
     protect: bool
@@ -266,7 +268,7 @@ def _pod(name: str, number: int, args: Neo4jArgs) -> parts.Object:
         "tolerations": parts.tolerations(),
         "dnsConfig": parts.dns(),
         "affinity": parts.apart(parts.selector(name)),
-        "topologySpreadConstraints": parts.spread(parts.selector(name), "controller-revision-hash"),
+        "topologySpreadConstraints": parts.spread(parts.selector(name), stay=True),
         "containers": [_container(name, number, args)],
         "volumes": [
             {"name": "config", "configMap": {"name": name, "defaultMode": 0o555}},

@@ -199,21 +199,22 @@ def container_security() -> Object:
     }
 
 
-def spread(pods: Mapping[str, str], revision_label: str = "pod-template-hash") -> list[Object]:
+def spread(pods: Mapping[str, str], *, stay: bool = False) -> list[Object]:
     """Spread replicas evenly over zones, strictly, and over hosts, where there is room.
 
     - `nodeTaintsPolicy: Honor` takes a lost zone, whose nodes are tainted, out of the count. By
       default it would count as an empty zone, and every replacement would wait for its return.
     - No `minDomains`, for the same reason: capacity in two zones beats none in the third.
-    - `revision_label` makes each revision spread by itself; counted together, the old Pods of a
-      rollout would decide where the new ones stay. A StatefulSet's is
-      `controller-revision-hash`.
+    - Each revision spreads by itself; counted together, the old Pods of a rollout would decide
+      where the new ones are. Not where they `stay`, since their volumes do: a new one comes after
+      its predecessor, and two of five may have to be in one zone before any is in another.
     """
+    apart_from_older = {} if stay else {"matchLabelKeys": ["pod-template-hash"]}
     common = {
         "maxSkew": 1,
         "labelSelector": {"matchLabels": dict(pods)},
-        "matchLabelKeys": [revision_label],
         "nodeTaintsPolicy": "Honor",
+        **apart_from_older,
     }
     return [
         {"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule", **common},

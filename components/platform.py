@@ -235,6 +235,7 @@ class Platform(pulumi.ComponentResource):
                 zones=settings.zones,
                 priority_class=parts.priority_class(settings.prefix, parts.DATA),
                 storage_class=foundation.storage_class,
+                scratch_class=foundation.scratch_class,
                 backup_bucket=backup.bucket_name,
                 clients=_users(settings, DataSystem.NEO4J),
                 protect=settings.protect,

@@ -62,9 +62,7 @@ _LOADING_SECONDS = 10
 """A master that restarted and loads for longer is replaced. Sentinels see a restart in up to 10 s:
 with this and the promotion, the objective of 30 s holds."""
 
-_GRACE_SECONDS = 140
-"""For stop-redis.sh (mostly 2 s; up to 130 s if Sentinels come back just before it gives them up,
-and each question takes the two seconds that it may) and the server's own shutdown (up to 10 s)."""
+_LONGEST_GRACE = 300
 
 _FEWEST_ZONES = 3
 
@@ -476,7 +474,7 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
         "enableServiceLinks": False,
         "priorityClassName": args.priority_class,
         "securityContext": parts.pod_security(_USER),
-        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "terminationGracePeriodSeconds": _grace_seconds(args.settings),
         "tolerations": parts.tolerations(),
         "dnsConfig": parts.dns(),
         **_placement(group, len(args.zones)),
@@ -489,6 +487,18 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
             parts.scratch("run", "1Mi", memory=True),
         ],
     }
+
+
+def _grace_seconds(settings: RedisSettings) -> int:
+    """For stop-redis.sh, mostly 2 s, and the server's own shutdown, up to 10 s.
+
+    The script waits for up to 40, 10, 3 and 35 s. In each look, at worst the last, every question
+    takes the two seconds that it may: two to each Sentinel while it waits, three before and at the
+    end of the handover, two to each server but two after it, and seven more of its own or at once.
+    """
+    waits = 40 + 10 + 3 + 35
+    questions = (2 + 3 + 3) * settings.sentinels + 2 * (settings.replicas - 2) + 10
+    return min(waits + 2 * questions + 10, _LONGEST_GRACE)
 
 
 def _secret_volume(volume: str, secret: str, *files: str) -> parts.Object:
@@ -506,7 +516,7 @@ def _placement(group: _Set, zones: int) -> parts.Object:
     terms = [{"labelSelector": {"matchLabels": pods}, "topologyKey": key} for key in keys]
     return {
         "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}},
-        "topologySpreadConstraints": parts.spread(pods, "controller-revision-hash"),
+        "topologySpreadConstraints": parts.spread(pods, stay=True),
     }
 
 

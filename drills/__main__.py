@@ -183,6 +183,8 @@ def _attempt(each: Fault | Trial, stack: str, times: int) -> int:
             problems = hold(each, stack, times)
     except (LocalError, LookupError, SettingsError) as error:
         print(f"error: {each.name}: {error}", file=sys.stderr)  # noqa: T201
+        if stop.was_asked(error):
+            raise KeyboardInterrupt from None
         return 1
     for problem in problems:
         say(f"{each.name}: {problem}")

@@ -61,7 +61,14 @@ class Kube:
             *("exec", pod.name, f"--container={container}", "--", *command),
         ]
         try:
-            done = subprocess.run(line, capture_output=True, text=True, timeout=limit, check=False)
+            done = subprocess.run(
+                line,
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                check=False,
+                start_new_session=True,  # as in local/nodes: a Ctrl-C does not end what mends
+            )
         except subprocess.TimeoutExpired:
             raise LocalError(
                 f"{command[0]} in {pod.namespace}/{pod.name} took more than {limit:.0f} s"

@@ -17,6 +17,7 @@ from typing import Any
 
 from drills.account import Account
 from drills.plot import svg
+from local.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def write(
         "machine": machine(),
         "runs": [asdict(run) for run in runs],
     }
-    (folder / f"{row.name}.json").write_text(json.dumps(result, indent=1))
-    (folder / f"{row.name}.svg").write_text(svg(f"{row.name}: {row.text}", accounts))
-    (folder / "summary.md").write_text(summary(folder))
+    write_whole(folder / f"{row.name}.json", json.dumps(result, indent=1))
+    write_whole(folder / f"{row.name}.svg", svg(f"{row.name}: {row.text}", accounts))
+    write_whole(folder / "summary.md", summary(folder))
     return result
 
 

@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -150,6 +150,9 @@ class Postgres:
         return self.kube.execute(self.leader(), "postgres", command).strip()
 
 
+_TELL_SECONDS = 120.0
+
+
 @dataclass(frozen=True)
 class Redis:
     """Data servers with their Sentinels."""
@@ -202,12 +205,14 @@ class Redis:
     @contextmanager
     def weakened(self) -> Iterator[None]:
         """Let a master take writes that no replica receives."""
-        declared = self._ask(self.leader(), "ask $here config get min-replicas-to-write").split()[1]
-        self._need_replicas("0")
+        asked = self._ask(self.leader(), "ask $here config get min-replicas-to-write").split()
+        if len(asked) != 2:  # noqa: PLR2004 - its name and its value
+            raise LocalError(f"the master of {self.namespace}/{self.name} does not answer")
         try:
+            self._need_replicas("0")
             yield
         finally:
-            self._need_replicas(declared)
+            self._need_replicas(asked[1])
 
     def settings(self) -> dict[str, Any]:
         """What the servers and the Sentinels were told."""
@@ -216,8 +221,25 @@ class Redis:
         return {name: text for name, text in data.items() if name.endswith(".conf")}
 
     def _need_replicas(self, number: str) -> None:
-        for pod in self._pods(self.name):
-            self._ask(pod, f"ask $here config set min-replicas-to-write {number}")
+        """Tell all servers; one that was cut off may take a while to listen again.
+
+        Raises:
+            LocalError: if one does not within `_TELL_SECONDS`.
+        """
+        wanted = self.kube.api.get(self._set(self.name))["spec"]["replicas"]
+        deadline = time.monotonic() + _TELL_SECONDS
+        told: set[str] = set()
+        while len(told) < wanted:
+            for pod in self._pods(self.name):
+                with suppress(LocalError):
+                    asked = f"ask $here config set min-replicas-to-write {number}"
+                    if self._ask(pod, asked).strip() == "OK":
+                        told.add(pod.name)
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"only {', '.join(sorted(told)) or 'none'} of {self.namespace}/{self.name} "
+                    f"could be told min-replicas-to-write {number}"
+                )
 
     def _set(self, name: str) -> str:
         return f"/apis/apps/v1/namespaces/{self.namespace}/statefulsets/{name}"

@@ -28,6 +28,7 @@ import yaml
 
 from local.api import Api, kubeconfig
 from local.errors import LocalError
+from local.files import write_whole
 from local.nodes import Nodes, Surroundings, Topology, real
 from local.nodes.simulated import SimulatedNodes
 from local.pki import Pki
@@ -323,25 +324,21 @@ def _ensure_encryption(cluster: Cluster) -> None:
     path = cluster.folder / "encryption.yaml"
     if path.exists():
         return
-    path.touch(mode=0o600)
     key = base64.b64encode(secrets.token_bytes(32)).decode()
-    path.write_text(
-        json.dumps(
+    configuration = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "EncryptionConfiguration",
+        "resources": [
             {
-                "apiVersion": "apiserver.config.k8s.io/v1",
-                "kind": "EncryptionConfiguration",
-                "resources": [
-                    {
-                        "resources": ["secrets"],
-                        "providers": [
-                            {"secretbox": {"keys": [{"name": "local", "secret": key}]}},
-                            {"identity": {}},
-                        ],
-                    }
+                "resources": ["secrets"],
+                "providers": [
+                    {"secretbox": {"keys": [{"name": "local", "secret": key}]}},
+                    {"identity": {}},
                 ],
             }
-        )
-    )
+        ],
+    }
+    write_whole(path, json.dumps(configuration), mode=0o600)
 
 
 def _ensure_definitions(api: Api, files: Sequence[Path]) -> None:

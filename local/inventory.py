@@ -63,6 +63,8 @@ def take(api: Api) -> Inventory:
     nodes = {node["metadata"]["name"]: node for node in api.items("/api/v1/nodes")}
     pods: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for pod in api.items("/api/v1/pods"):
+        if _is_replaced(pod):
+            continue
         pods[(pod["metadata"]["namespace"], *_owner(pod))].append(pod)
     workloads = (_workload(key, pods[key], nodes) for key in sorted(pods))
     kinds = [
@@ -104,6 +106,15 @@ def _owner(pod: Mapping[str, Any]) -> tuple[str, str]:
             return "Deployment", owner["name"].removesuffix(f"-{suffix}")
         return owner["kind"], owner["name"]
     return "Pod", metadata["name"]
+
+
+def _is_replaced(pod: Mapping[str, Any]) -> bool:
+    """Whether it failed, as one does that is evicted, and another was made in its place.
+
+    It stays listed until somebody deletes it. A Job's counts: the Job may have failed with it.
+    """
+    owners = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", [])}
+    return pod["status"].get("phase") == "Failed" and bool(owners) and "Job" not in owners
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from local.files import write_whole
+
 VALID_DAYS = 3650
 
 _SERVER_NAMES = (
@@ -138,18 +140,16 @@ class Pki:
         self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
     ) -> None:
         self._write_private(name, key)
-        self.certificate(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        text = certificate.public_bytes(serialization.Encoding.PEM)
+        write_whole(self.certificate(name), text)
 
     def _write_private(self, name: str, key: ec.EllipticCurvePrivateKey) -> None:
-        path = self.key(name)
-        path.touch(mode=0o600)
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            )
+        text = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
         )
+        write_whole(self.key(name), text, mode=0o600)
 
 
 def _sign(

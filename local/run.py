@@ -24,6 +24,7 @@ from rich.table import Table
 from local import addons, inside, inventory, world
 from local.engine import POLICY_PACK, Engine, Outcome, Step
 from local.errors import LocalError
+from local.files import write_whole
 from local.inventory import Inventory
 from local.world import PROJECT, World
 from policies import parity, report, survival
@@ -201,7 +202,7 @@ def status(stack: str | None) -> int:
 def down(stack: str | None) -> int:
     """End local worlds and forget what they held."""
     for target in [world.named(stack)] if stack else world.existing():
-        if not target.folder.exists():
+        if not target.exists:
             console.print(f"[bold]{escape(target.stack)}[/bold] has no local world")
             continue
         with target.locked():
@@ -391,6 +392,4 @@ def _summary(
 def _write(name: str, content: object) -> None:
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.{os.getpid()}"
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.rename(folder / name)
+    write_whole(folder / name, json.dumps(content, indent=2) + "\n")

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from local import addons, aws, cluster, supplies
 from local.cluster import Cluster
 from local.errors import LocalError
+from local.files import write_whole
 from local.images import build as images
 from local.nodes import Topology, host, real, store
 from local.nodes.joined import JoinedNodes
@@ -100,20 +101,41 @@ class World:
             LocalError: if another run is at work on it.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        holder = self.folder / "lock.pid"
-        lock = FileLock(self.folder / "lock")
+        guard = self.folder / "lock"
+        if not guard.exists() and any(self.folder.iterdir()):
+            raise LocalError(
+                f"{self.folder} holds something else than a local world: set WORLD to a folder of "
+                "its own"
+            )
+        lock = FileLock(guard)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise LocalError(
-                f"another run (pid {holder.read_text()}) is at work on stack {self.stack}: "
+                f"another run{self._holder()} is at work on stack {self.stack}: "
                 "wait for it to end, or end it with Ctrl-C"
             ) from None
-        holder.write_text(str(os.getpid()))
+        self._holder_file.write_text(str(os.getpid()))
         try:
             yield
         finally:
             lock.release()
+
+    @property
+    def _holder_file(self) -> Path:
+        return self.folder / "lock.pid"
+
+    def _holder(self) -> str:
+        """Who works on it, in words; nothing while that has just begun, or is all but done."""
+        try:
+            return f" (pid {self._holder_file.read_text()})"
+        except OSError:
+            return ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether any run ever worked on it: what else lies beside worlds is not one."""
+        return self._holder_file.exists()
 
     @property
     def kind(self) -> str | None:
@@ -246,9 +268,21 @@ class World:
         aws.stop(self.aws)
 
     def remove(self) -> None:
-        """End its processes and forget all it held."""
+        """End its processes and forget all it held.
+
+        Raises:
+            LocalError: if some of it cannot be deleted.
+        """
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Out of the way at one go, so that the next run on this stack finds all of a world or none.
+        gone = self.folder.with_name(f".{self.folder.name}.removed")
+        shutil.rmtree(gone, ignore_errors=True)  # of a run that was ended right here
+        self.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        if gone.exists():
+            raise LocalError(
+                f"not all of {gone} could be deleted: see what holds it, and delete it"
+            )
 
     def passphrase(self) -> str:
         """What the engine encrypts this world's secrets with: the user's own, or one made once."""
@@ -258,8 +292,7 @@ class World:
         path = self.engine / "passphrase"
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_urlsafe(32))
+            write_whole(path, secrets.token_urlsafe(32), mode=0o600)
         return path.read_text()
 
 
@@ -300,4 +333,5 @@ def named(stack: str) -> World:
 
 def existing() -> list[World]:
     """Every world of this checkout, running or not."""
-    return [World(path.name, path) for path in sorted(root().glob("*")) if path.is_dir()]
+    found = [World(path.name, path) for path in sorted(root().glob("*"))]
+    return [each for each in found if each.exists]

@@ -4,7 +4,7 @@
 # It goes on serving until some Sentinel can hand over. From then on writes wait until the server has
 # stopped, so that none is acknowledged by a master that is about to be replaced. Once the Sentinels
 # name another, the server may stop; if they do not in time, it stops all the same, and they will
-# fail over by themselves.
+# fail over by themselves. How long all of this may take is reckoned in components/redis.py.
 set -eu
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
@@ -13,40 +13,56 @@ set -eu
 patience_seconds=40
 # The same may befall the one that began.
 handover_seconds=35
-# Begun anew at each look, which takes up to 18 s with three Sentinels of which none answers.
-pause_milliseconds=20000
+# Outlasts the Pod: however this script ends, the server is stopped after it.
+pause_milliseconds=600000
+hold_seconds=10
 # A replica tells each second how far it is.
 catch_up_seconds=3
 
-is_master() {
-    [ "$(role)" = master ]
+# No answer is no news: a server that is busy may well be master.
+is_replica() {
+    [ "$(role)" = slave ]
 }
 
 hold_writes() {
-    ask "$here" client pause "$pause_milliseconds" write >&2
+    deadline=$(($(date +%s) + hold_seconds))
+    until [ "$(ask "$here" client pause "$pause_milliseconds" write)" = OK ]; do
+        if [ "$(date +%s)" -ge "$deadline" ]; then
+            log "this server does not answer"
+            return 1
+        fi
+    done
 }
 
-# Sentinels choose by what they heard of the replicas up to ten seconds ago: any of them may be next.
+# Sentinels choose by what they heard of the replicas up to ten seconds ago: any of them may be next,
+# one that lost its link within the last half a minute too. Unless all others have everything, sets
+# `needed`: what a Sentinel must know some replica to have, which it then prefers.
 let_the_others_catch_up() {
-    written=$(ask "$here" info replication | sed -n 's/^master_repl_offset://p')
+    written='' needed=0
     deadline=$(($(date +%s) + catch_up_seconds))
-    while is_any_behind "$written"; do
+    until have_all_others; do
         if [ "$(date +%s)" -ge "$deadline" ]; then
-            log "a replica lacks what was written last"
+            log "a replica is away, or lacks what was written last"
+            needed=$written
             return
         fi
         sleep 0.1
     done
 }
 
-is_any_behind() {
-    ask "$here" info replication | awk -v written="$1" '
+# shellcheck disable=SC2086 # the list is split into addresses on purpose
+have_all_others() {
+    if [ -z "$written" ]; then
+        written=$(ask "$here" info replication | sed -n 's/^master_repl_offset://p')
+    fi
+    set -- $REDIS_SERVERS
+    ask "$here" info replication | awk -v written="$written" -v others="$(($# - 1))" '
         /^slave[0-9]+:.*state=online/ {
             sub(/.*offset=/, "")
             sub(/,.*/, "")
-            if ($0 + 0 < written + 0) behind = 1
+            if ($0 + 0 >= written + 0) have++
         }
-        END { exit !behind }'
+        END { exit !(written != "" && have >= others) }'
 }
 
 # Fields and their values take turns, a line each.
@@ -58,24 +74,34 @@ can_act() {
     ask "$1" info sentinel | grep -q '^sentinel_tilt:0'
 }
 
-# Whether it finds a replica in touch with its master.
+# Whether it can act, and takes this server for the master. One that has another would replace that.
+can_act_for_us() {
+    ask "$1" info sentinel | awk -v name=":name=$REDIS_MASTER_NAME," -v address=",address=$self," '
+        /^sentinel_tilt:0/ { trusts = 1 }
+        index($0, name) && index($0, address) { ours = 1 }
+        END { exit !(trusts && ours) }'
+}
+
+# Whether it finds a replica in touch with its master that has at least so much.
 knows_a_replica() {
-    ask "$1" sentinel replicas "$REDIS_MASTER_NAME" | awk "$fields"'
+    ask "$1" sentinel replicas "$REDIS_MASTER_NAME" | awk -v needed="$2" "$fields"'
         key == "flags" { sound = $0 == "slave" }
-        key == "master-link-status" && sound && $0 == "ok" { found = 1 }
+        key == "master-link-status" { linked = $0 == "ok" }
+        key == "slave-repl-offset" && sound && linked && $0 + 0 >= needed + 0 { found = 1 }
         END { exit !found }'
 }
 
 can_any_hand_over() {
     for sentinel in $REDIS_SENTINELS; do
-        if can_act "$sentinel" && knows_a_replica "$sentinel"; then return; fi
+        if can_act_for_us "$sentinel" && knows_a_replica "$sentinel" 0; then return; fi
     done
     return 1
 }
 
 await_who_can_hand_over() {
     deadline=$(($(date +%s) + patience_seconds))
-    while ! can_any_hand_over; do
+    until can_any_hand_over; do
+        ! another_is_master || exit 0
         if [ "$(date +%s)" -ge "$deadline" ]; then
             log "no Sentinel can hand over"
             return 1
@@ -89,7 +115,8 @@ in_charge=
 # Asks one Sentinel after the other until one begins.
 fail_over() {
     for sentinel in $REDIS_SENTINELS; do
-        can_act "$sentinel" || continue
+        can_act_for_us "$sentinel" || continue
+        knows_a_replica "$sentinel" "$needed" || continue
         reply=$(ask "$sentinel" sentinel failover "$REDIS_MASTER_NAME")
         case $reply in
             OK | INPROG*)
@@ -128,12 +155,13 @@ have_the_others_follow() {
     done
 }
 
-is_master || exit 0
+# A server that has not started yet has nothing to hand over.
+if [ -e "$deciding" ] || is_replica; then exit 0; fi
 able=true
 await_who_can_hand_over || able=false
 # Else it was replaced meanwhile.
-is_master || exit 0
-hold_writes
+! is_replica || exit 0
+hold_writes || exit 0
 let_the_others_catch_up
 "$able" || exit 0
 fail_over || true
@@ -143,7 +171,6 @@ while ! another_is_master; do
         log "no other master was elected in time"
         exit 0
     fi
-    hold_writes
     goes_on || fail_over || true
     sleep 0.5
 done

@@ -11,10 +11,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from local.errors import LocalError
 from local.nodes import cgroups
 
 COMMANDS = ("unshare", "nsenter", "ip", "pivot_root", "mount", "cp", "apt-get", "dpkg-deb")
 
+_TRIAL_SECONDS = 60
 _TRIAL = """set -e
 mkdir "$0/lower" "$0/upper" "$0/work" "$0/merged"
 {command}
@@ -68,12 +70,18 @@ def _works(command: str, folder: Path) -> bool:
     """Try a command in namespaces that end with it."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         script = _TRIAL.format(command=command)
-        tried = subprocess.run(
-            ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", script, scratch],
-            capture_output=True,
-            check=False,
-            timeout=30,
-        )
+        try:
+            tried = subprocess.run(
+                ["unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", script, scratch],
+                capture_output=True,
+                check=False,
+                timeout=_TRIAL_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise LocalError(
+                f"what this machine offers to nodes was not found out within {_TRIAL_SECONDS} s: "
+                "is it overloaded?"
+            ) from None
     return tried.returncode == 0
 
 

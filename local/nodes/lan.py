@@ -78,15 +78,19 @@ class Lan:
             return
         own = Path("/proc/self/ns/net").readlink()
         self.holder.start(["unshare", "--net", "--", "sleep", "infinity"], {"PATH": _PATH})
-        self.holder.wait_until(lambda: _namespace(self.holder.pid()) not in {None, own}, 10)
-        _run(
-            self.enter,
-            "ip link set lo up",
-            "ip link add lan type bridge",
-            f"ip address add {GATEWAY}/24 dev lan",
-            "ip link set lan up",
-            "echo 1 > /proc/sys/net/ipv4/ip_forward",
-        )
+        try:
+            self.holder.wait_until(lambda: _namespace(self.holder.pid()) not in {None, own}, 10)
+            _run(
+                self.enter,
+                "ip link set lo up",
+                "ip link add lan type bridge",
+                f"ip address add {GATEWAY}/24 dev lan",
+                "ip link set lan up",
+                "echo 1 > /proc/sys/net/ipv4/ip_forward",
+            )
+        except BaseException:
+            self.holder.stop(0)  # half a network is none
+            raise
 
     def attach(self, node: int | None, address: Address, others: Sequence[Address]) -> None:
         """Link a node's network namespace (that of process `node`) to this network.
@@ -119,6 +123,7 @@ class Lan:
         self.holder.stop()
 
 
+_RUN_SECONDS = 60
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -137,8 +142,19 @@ def _namespace(pid: int | None) -> Path | None:
 
 def _run(enter: Sequence[str], *commands: str) -> None:
     script = "\n".join(("set -e", *commands))
-    done = subprocess.run(
-        [*enter, "sh", "-c", script], capture_output=True, text=True, check=False, timeout=30
-    )
+    try:
+        done = subprocess.run(
+            [*enter, "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_RUN_SECONDS,
+            start_new_session=True,  # see Node.run
+        )
+    except subprocess.TimeoutExpired:
+        raise LocalError(
+            f"the nodes' network was not set up within {_RUN_SECONDS} s: is this machine "
+            "overloaded?"
+        ) from None
     if done.returncode != 0:
         raise LocalError(f"could not set up the nodes' network: {done.stderr.strip()}")

@@ -169,6 +169,12 @@ class Node:
             self._load("")
             self.cgroup.yield_cpu(last=False)
 
+    def mend(self) -> None:
+        """Undo every fault but those that it does not outlive; a no-op on a node that is down."""
+        self.thaw()
+        self.heal()
+        self.empty_disk()
+
     def limit_memory(self, size: int | None) -> None:
         """Cap the memory of the whole node, in bytes; None lifts the cap."""
         self.cgroup.limit_memory(size)
@@ -201,14 +207,19 @@ class Node:
         Raises:
             LocalError: if the node is down, or the command fails.
         """
-        done = subprocess.run(
-            self.command(command),
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
+        try:
+            done = subprocess.run(
+                self.command(command),
+                stdin=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_RUN_SECONDS,
+                # A Ctrl-C that ends a drill does not end what mends the node after it.
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise LocalError(f"{self.name}: {command[0]} took more than {_RUN_SECONDS} s") from None
         if check and done.returncode != 0:
             raise LocalError(f"{self.name}: {' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
@@ -262,8 +273,19 @@ class RealNodes:
         return Surroundings(network.enter, GATEWAY, API_PORT)
 
     def start(self, api: Api) -> None:
-        """Configure and power on every node that is down, and the controllers that serve them."""
+        """Configure and power on every node that is down, and the controllers that serve them.
+
+        What a drill that was ended by force left broken of a running one is mended.
+
+        Raises:
+            LocalError: if they are not in the zones that the running ones are in.
+        """
         own = _planned(self.folder, self.topology)
+        if moved := [node.name for node in members(self.folder) if node not in own]:
+            raise LocalError(
+                f"the nodes of a local world stay in their zones: {', '.join(moved)} would go, or "
+                "have another place; end this world first, with `make down`"
+            )
         for node in own:  # before its kubelet does: only then are its Pods walled in from the start
             api.create("/api/v1/nodes", _object(node))
         (self.folder / _NODES).mkdir(exist_ok=True)
@@ -272,6 +294,7 @@ class RealNodes:
         )
         down = [node for node in own if node.process.pid() is None]
         with ThreadPoolExecutor() as pool:
+            list(pool.map(Node.mend, (node for node in own if node not in down)))
             list(pool.map(self._power_on, down))
         for name, module in CONTROLLERS.items():
             _module(name, module, self.folder)
@@ -296,10 +319,10 @@ class RealNodes:
 
     def _configure(self, node: Node) -> None:
         """Write all that a node reads; give it the images, as links to those of the store."""
-        if not node.folder.exists():
-            node.folder.mkdir(parents=True)
-            if self.disks:
-                make_disk(node._disk)
+        node.folder.mkdir(parents=True, exist_ok=True)
+        # Once its volumes are in its folder, they stay there.
+        if self.disks and not (node._disk.exists() or (node.folder / "volumes").exists()):
+            make_disk(node._disk)
         own = node.folder / "pki"
         own.mkdir(mode=0o700, exist_ok=True)
         self.pki.ensure_node(node.name, node.address.host)
@@ -405,7 +428,14 @@ def make_disk(path: Path) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         file.truncate(DISK_GIB * 2**30)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(partial)], check=True)
+    made = subprocess.run(
+        ["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(partial)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        raise LocalError(f"could not make a disk for {path.parent.name}: {made.stderr.strip()}")
     partial.rename(path)
 
 
@@ -416,12 +446,19 @@ def link_tree(source: Path, target: Path) -> None:
     """
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    linked = subprocess.run(
-        ["cp", "-al", str(source), str(partial)], capture_output=True, check=False
+    # Linked, or where that is another file system, copied.
+    same = source.stat().st_dev == target.parent.stat().st_dev
+    copied = subprocess.run(
+        ["cp", "-al" if same else "-a", str(source), str(partial)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if linked.returncode != 0:  # another file system
+    if copied.returncode != 0:
         shutil.rmtree(partial, ignore_errors=True)
-        subprocess.run(["cp", "-a", str(source), str(partial)], check=True)
+        raise LocalError(
+            f"could not give {target.parent.name} its images: {copied.stderr.strip()[-500:]}"
+        )
     for database in partial.rglob("*.db"):
         if not database.is_relative_to(
             partial / "io.containerd.snapshotter.v1.overlayfs/snapshots"
@@ -459,6 +496,8 @@ def _drop(others: Sequence[Address] | None) -> tuple[str, str]:
     addresses = ", ".join(text for other in others for text in (other.host, other.pods))
     return f"ip saddr {{ {addresses} }} drop", f"ip daddr {{ {addresses} }} drop"
 
+
+_RUN_SECONDS = 600
 
 _MOUNTED = "lost+found"
 """Is there once the file system is."""

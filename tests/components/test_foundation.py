@@ -131,9 +131,9 @@ def test_services_may_keep_no_volumes(foundation: Registry) -> None:
 def test_restored_copy_of_the_data_fits_beside_the_original(foundation: Registry) -> None:
     hard = _specs(foundation, "ResourceQuota", "capacity")["sim-data"]["hard"]
     # Twice: 3 x (100 + 20) Gi of PostgreSQL, 3 x 10 Gi of Redis, 3 x 1 Gi of Sentinels, 3 x 100 Gi
-    # of MongoDB, 3 x 50 Gi of Neo4j, and of Kafka 3 x 100 Gi of brokers and 3 x 10 Gi
-    # of controllers.
-    assert hard["requests.storage"] == "2346Gi"
+    # of MongoDB, 3 x 50 Gi of Neo4j and 2 x 50 Gi of its backups, and of Kafka 3 x 100 Gi of
+    # brokers and 3 x 10 Gi of controllers.
+    assert hard["requests.storage"] == "2546Gi"
 
 
 def test_only_a_kafka_that_is_mirrored_has_load_balancers(settings: Settings) -> None:
@@ -161,7 +161,7 @@ def test_volumes_are_encrypted_and_wait_for_the_zone_of_their_pod(foundation: Re
 
 
 def test_volumes_stay_in_the_zones_of_the_stack(foundation: Registry, settings: Settings) -> None:
-    (term,) = foundation.one("StorageClass").inputs["allowedTopologies"]
+    (term,) = foundation.one("StorageClass", "sim-gp3").inputs["allowedTopologies"]
     (expression,) = term["matchLabelExpressions"]
     assert expression == {"key": parts.ZONE, "values": list(settings.zones)}
 
@@ -169,7 +169,13 @@ def test_volumes_stay_in_the_zones_of_the_stack(foundation: Registry, settings: 
 @pytest.mark.parametrize(("protect", "policy"), [(True, "Retain"), (False, "Delete")])
 def test_protection_keeps_volumes(settings: Settings, protect: bool, policy: str) -> None:
     registry = _foundation(settings, protect=protect)
-    assert registry.one("StorageClass").inputs["reclaimPolicy"] == policy
+    assert registry.one("StorageClass", "sim-gp3").inputs["reclaimPolicy"] == policy
+
+
+def test_what_is_only_worked_on_is_never_kept(settings: Settings) -> None:
+    kept = _foundation(settings, protect=True)
+    assert kept.one("StorageClass", "sim-scratch").inputs["reclaimPolicy"] == "Delete"
+    assert len(_foundation(settings, protect=False).of("StorageClass")) == 1
 
 
 @pytest.mark.parametrize("protect", [True, False])
@@ -185,7 +191,10 @@ def test_snapshots_outlive_their_objects(foundation: Registry) -> None:
     snapshots = foundation.one("VolumeSnapshotClass", "sim-snapshots")
     assert snapshots.type == "kubernetes:snapshot.storage.k8s.io/v1:VolumeSnapshotClass"
     assert snapshots.inputs["deletionPolicy"] == "Retain"
-    assert snapshots.inputs["driver"] == foundation.one("StorageClass").inputs["provisioner"]
+    assert (
+        snapshots.inputs["driver"]
+        == foundation.one("StorageClass", "sim-gp3").inputs["provisioner"]
+    )
 
 
 def test_cluster_scoped_names_carry_the_prefix(settings: Settings) -> None:
@@ -212,6 +221,7 @@ def test_everything_is_a_child_of_the_component(foundation: Registry) -> None:
 def test_outputs_are_the_classes_of_storage(foundation: Registry) -> None:
     assert foundation.outputs[foundation.resources[0].urn] == {
         "storage_class": "sim-gp3",
+        "scratch_class": "sim-scratch",
         "snapshot_class": "sim-snapshots",
     }
 

@@ -43,6 +43,7 @@ def _args(settings: Neo4jSettings = ENTERPRISE, **changes: Any) -> Neo4jArgs:
         "zones": ZONES,
         "priority_class": "games-data",
         "storage_class": "gp3",
+        "scratch_class": "scratch",
         "backup_bucket": "games-backups",
         "clients": (Client("games-core", "decks"),),
         "protect": True,
@@ -235,13 +236,31 @@ def test_another_recovery_is_another_job() -> None:
     assert names[0] == names[1] != names[2]
 
 
-def _rooms(pod: dict[str, Any]) -> list[str]:
-    """The sizes of the volumes that come and go with a Pod."""
+def _ephemeral(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is claimed for the volumes that come and go with a Pod."""
     return [
-        each["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+        each["ephemeral"]["volumeClaimTemplate"]["spec"]
         for each in pod["volumes"]
         if "ephemeral" in each
     ]
+
+
+def _rooms(pod: dict[str, Any]) -> list[str]:
+    return [each["resources"]["requests"]["storage"] for each in _ephemeral(pod)]
+
+
+def test_nothing_of_a_backup_or_a_recovery_is_kept() -> None:
+    """A volume of the class for data would outlive its claim: fifty gigabytes, every hour."""
+    jobs = [each.inputs["spec"]["jobTemplate"]["spec"] for each in _neo4j().of("CronJob")]
+    assert all(0 < each["ttlSecondsAfterFinished"] <= 3600 for each in jobs)
+    for job in (*jobs, _recovered().inputs["spec"]):
+        claims = _ephemeral(job["template"]["spec"])
+        assert [each["storageClassName"] for each in claims] == ["scratch"]
+
+
+def test_a_recovery_stays_declared() -> None:
+    """Gone after its end, it would be made again, and restore again, by the next refresh."""
+    assert "ttlSecondsAfterFinished" not in _recovered().inputs["spec"]
 
 
 def test_a_recovery_has_room_for_the_chain_and_the_database() -> None:

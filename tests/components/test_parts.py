@@ -82,8 +82,13 @@ def test_a_lost_zone_does_not_count_in_the_spread() -> None:
 
 
 def test_each_revision_spreads_by_itself() -> None:
-    rules = parts.spread({"a": "b"}, "controller-revision-hash")
-    assert all(rule["matchLabelKeys"] == ["controller-revision-hash"] for rule in rules)
+    assert all(rule["matchLabelKeys"] == ["pod-template-hash"] for rule in parts.spread({"a": "b"}))
+
+
+def test_pods_whose_volumes_stay_are_counted_with_their_predecessors() -> None:
+    """Else a rollout of five may get stuck: the third new one must be in a zone that has two."""
+    rules = parts.spread({"a": "b"}, stay=True)
+    assert not any("matchLabelKeys" in rule for rule in rules)
 
 
 def test_apart_is_required_by_zone() -> None:

@@ -318,7 +318,9 @@ def test_a_master_goes_on_until_some_sentinel_can_hand_over(redis: Servers, tmp_
 RECORDS = """#!/bin/sh
 # What the replicas have when the Sentinels are asked to choose one of them.
 case " $* " in
-    *" sentinel failover "*) "$REAL" -h 127.0.0.1 -p "$REDIS_PORT" info replication >"$TOLD" ;;
+    *" sentinel failover "*)
+        "$REAL" -h 127.0.0.1 -p "$REDIS_PORT" info replication >"$TOLD"
+        "$REAL" -h "$2" -p "$4" sentinel replicas "$REDIS_MASTER_NAME" >"$TOLD-sentinel" ;;
 esac
 exec "$REAL" "$@"
 """
@@ -343,13 +345,46 @@ def test_a_planned_stop_waits_for_a_replica_that_is_behind(redis: Servers, tmp_p
     assert max(offsets) - min(offsets) < 512
 
 
+def test_a_replica_that_is_away_does_not_make_the_next_master_one_that_lacks_writes(
+    redis: Servers, tmp_path: Path
+) -> None:
+    """A Sentinel may promote one that lost its link just now, or whose tale is ten seconds old."""
+    old, gone = redis.master, redis.replicas[0]
+    gone.kill()
+    for number in range(20):
+        old.ask("set", f"alone-{number}", secrets.token_hex(256))
+    told = tmp_path / "told"
+    assert _with_client(old, tmp_path, RECORDS, TOLD=str(told)).script("stop-redis.sh")
+    old.kill(signal.SIGTERM)
+    (written,) = re.findall(r"master_repl_offset:(\d+)", told.read_text())
+    known = (tmp_path / "told-sentinel").read_text().splitlines()
+    offsets = [int(known[i + 1]) for i, word in enumerate(known) if word == "slave-repl-offset"]
+    assert max(offsets) > int(written) - 512
+
+
+def test_a_master_that_was_replaced_behind_its_back_leaves_its_successor_alone(
+    redis: Servers,
+) -> None:
+    """As on a node that comes back from a cut, with its Pods to be deleted."""
+    old = redis.master
+    with old.frozen():
+        new = redis.await_other_master(old)
+        eventually("all say so", lambda: set(redis.named()) == {str(new.port)})
+    assert old.script("stop-redis.sh")
+    assert set(redis.named()) == {str(new.port)}
+    assert new.replication["role"] == "master"
+
+
 STANDS_STILL = """#!/bin/sh
 # In place of Sentinels that promote a replica, name it, and have no other follow it.
 case " $* " in
     *" sentinel failover "*) exec "$REAL" -h "$NEW_HOST" -p "$NEW_PORT" replicaof no one ;;
     *" sentinel get-master-addr-by-name "*) printf '%s\\n' "$NEW_HOST" "$NEW_PORT" ;;
-    *" sentinel replicas "*) printf '%s\\n' flags slave master-link-status ok ;;
-    *" info sentinel "*) echo sentinel_tilt:0 ;;
+    *" sentinel replicas "*)
+        printf '%s\\n' flags slave master-link-status ok slave-repl-offset 999999999999 ;;
+    *" info sentinel "*)
+        echo sentinel_tilt:0
+        echo "master0:name=$REDIS_MASTER_NAME,status=ok,address=$REDIS_HOST:$REDIS_PORT,slaves=2" ;;
     *) exec "$REAL" "$@" ;;
 esac
 """

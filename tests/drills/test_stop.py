@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from drills import stop
+from local.errors import LocalError
+
 pytestmark = pytest.mark.unit
 
 PROGRAM = """
@@ -24,7 +27,8 @@ finally:
 """
 
 
-def test_a_second_ctrl_c_does_not_stop_the_cleaning_up() -> None:
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         stdout=subprocess.PIPE,
@@ -33,9 +37,22 @@ def test_a_second_ctrl_c_does_not_stop_the_cleaning_up() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(first)
         assert process.stdout.readline() == "cleaning\n"
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline().startswith("stopping: ")
         assert process.stdout.readline() == "clean\n"
         assert process.wait(30) != 0
+
+
+def test_an_error_while_cleaning_up_is_known_for_one() -> None:
+    error: BaseException | None = None
+    try:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise LocalError("the node is down")
+    except LocalError as raised:
+        error = raised
+    assert stop.was_asked(error)
+    assert not stop.was_asked(LocalError("alone"))

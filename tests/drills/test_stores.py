@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from unittest.mock import Mock
 
@@ -137,15 +138,38 @@ def test_servers_are_rolled_out_once_all_are_ready_and_as_declared(
 
 
 def test_redis_gets_back_the_replicas_that_it_needed() -> None:
-    fake = kube("10.96.0.70 6379 min-replicas-to-write 1")
+    fake = kube(objects=servers())
+    deaf = {"redis-2"}
+
+    def answer(pod: Pod, _container: str, command: Sequence[str]) -> str:
+        if "config get" in command[-1]:
+            return "min-replicas-to-write\n1\n"
+        if "config set" in command[-1]:
+            heard = pod.name not in deaf
+            deaf.discard(pod.name)
+            return "OK\n" if heard else ""
+        return "10.96.0.70\n6379\n"
+
+    fake.execute.side_effect = answer
+    with Redis(fake, "data", "redis").weakened():
+        deaf.add("redis-2")  # once: a server that is busy answers nothing
+        fake.execute.reset_mock()
+    restored = [call.args[0].name for call in fake.execute.mock_calls]
+    assert {call.args[2][-1].rpartition(" ")[2] for call in fake.execute.mock_calls} == {"1"}
+    assert restored.count("redis-2") == 2
+
+
+def test_redis_is_not_weakened_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drills.stores._TELL_SECONDS", 0.0)
+    fake = kube(objects=servers())
     fake.execute.side_effect = lambda _pod, _container, command: (
         "min-replicas-to-write\n1\n" if "config get" in command[-1] else "10.96.0.70\n6379\n"
     )
-    with Redis(fake, "data", "redis").weakened():
-        fake.execute.reset_mock()
-    restored = [call.args[2][-1] for call in fake.execute.mock_calls]
-    assert len(restored) == 3
-    assert all(script.endswith("config set min-replicas-to-write 1") for script in restored)
+    with (
+        pytest.raises(LocalError, match="only none of data/redis could be told"),
+        Redis(fake, "data", "redis").weakened(),
+    ):
+        pytest.fail("nobody was told")
 
 
 def test_a_pod_that_is_being_deleted_is_not_ready() -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,14 +118,17 @@ def assert_whole(report: dict[str, Any]) -> None:
 def read_until(command: subprocess.Popen[str], words: str, limit: float = 300) -> str:
     """Read what a command prints until a line holds `words`; return all that was read."""
     assert command.stdout is not None
-    deadline = time.monotonic() + limit
     lines = []
-    for line in command.stdout:
-        lines.append(line)
-        if words in line:
-            return "".join(lines)
-        assert time.monotonic() < deadline, "".join(lines)
-    raise AssertionError(f"it ended without {words!r}:\n{''.join(lines)}")
+    too_long = threading.Timer(limit, command.kill)  # which ends the reading too
+    too_long.start()
+    try:
+        for line in command.stdout:
+            lines.append(line)
+            if words in line:
+                return "".join(lines)
+    finally:
+        too_long.cancel()
+    raise AssertionError(f"it ended without {words!r}, or took {limit:g} s:\n{''.join(lines)}")
 
 
 Found = TypeVar("Found")

@@ -148,7 +148,7 @@ def test_a_provider_that_dies_in_mid_update_is_told_without_a_traceback(
     read_until(running, "up …")
     provider = ("local.providers.kubernetes", str(checkout.folder))
     kill(until(lambda: processes_with(*provider)))
-    output = running.communicate()[0]
+    output = running.communicate(timeout=300)[0]
     assert running.returncode == 1, output
     assert "Traceback" not in output
 
@@ -158,7 +158,7 @@ def test_ctrl_c_stops_cleanly(checkout: Checkout, changed_by_hand: dict[str, Any
     read_until(running, "up …")
     until(lambda: processes_with("local.providers.kubernetes", str(checkout.folder)))
     running.send_signal(signal.SIGINT)
-    output = running.communicate()[0]
+    output = running.communicate(timeout=300)[0]
     assert running.returncode == 1, output
     assert "was stopped" in output
     assert "Traceback" not in output

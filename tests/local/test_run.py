@@ -55,3 +55,25 @@ def test_down_of_a_stack_that_has_no_world_says_so(
     assert run.down("dve") == 0
     assert "dve has no local world" in capsys.readouterr().out
     assert stopped == []
+
+
+def test_down_deletes_nothing_but_worlds(stopped: list[str], tmp_path: Path) -> None:
+    """`WORLD` may be a folder in which somebody keeps more."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with World("dev", tmp_path / "dev").locked():
+        pass
+    assert run.down(None) == 0
+    assert run.down("photos") == 0
+    assert stopped == ["dev"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_no_world_is_made_among_other_files(stopped: list[str], tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "thesis.tex").touch()
+    with (
+        pytest.raises(LocalError, match="dev holds something else.*set WORLD"),
+        World("dev", tmp_path / "dev").locked(),
+    ):
+        pytest.fail("it was taken")

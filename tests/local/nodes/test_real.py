@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from local.api import Api
 from local.errors import LocalError
+from local.nodes import Topology
 from local.nodes.lan import Address
 from local.nodes.real import (
     Node,
+    RealNodes,
+    Software,
     link_tree,
     members,
     running,
     stop_nodes,
     write_environment,
 )
+from local.pki import Pki
 
 pytestmark = pytest.mark.unit
 
@@ -80,3 +87,30 @@ def test_volumes_on_the_disk_of_a_node_that_is_down_cannot_be_reached(tmp_path: 
 def test_a_node_without_a_disk_of_its_own_says_so(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="node a-1 has no disk of its own"):
         Node("a-1", "a", Address(1), tmp_path).fill_disk()
+
+
+def test_a_store_that_cannot_be_copied_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / ".containerd.partial").touch()
+    with pytest.raises(LocalError, match="could not give target its images: cp: "):
+        link_tree(tmp_path / "nothing", tmp_path / "target" / "containerd")
+
+
+def test_nodes_stay_in_their_zones(tmp_path: Path) -> None:
+    """Else one would run on that nobody knows of, at another's address."""
+    cluster, api = tmp_path, Mock(spec=Api)
+    (cluster / "nodes").mkdir()
+    known = [[f"{zone}-1", zone, number] for number, zone in enumerate("abc", start=1)]
+    (cluster / "nodes" / "members.json").write_text(json.dumps(known))
+    moved = RealNodes(
+        cluster,
+        Topology("us", ("a", "b", "d")),
+        Pki(tmp_path),
+        Software({}, tmp_path, tmp_path, ""),
+        1,
+        tmp_path,
+    )
+    with pytest.raises(LocalError, match="c-1 would go.*make down"):
+        moved.start(api)
+    api.create.assert_not_called()

@@ -60,7 +60,7 @@ _GRACE_SECONDS = 120
 after which it replays its log."""
 
 _START_SECONDS = 1800
-"""For replaying the log, and for copying a store that fell too far behind."""
+"""For replaying the log, for copying a store that fell too far behind, and for Community's dump."""
 
 
 @dataclass(frozen=True)

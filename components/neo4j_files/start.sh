@@ -20,11 +20,20 @@ export NEO4J_CONF="$conf"
 [ -n "${DUMP_SECONDS:-}" ] || exec neo4j console
 
 # Community has no backup of a running database: it stops now and then, and is dumped before it
-# starts again. A dump that fails is told, and keeps nobody from working.
-mkdir -p "$NEO4J_DATA/dumps"
+# starts again. A dump that fails is told, and keeps nobody from working; the one before it stays.
+new=$NEO4J_DATA/dumps/new
+mkdir -p "$new"
+dump() {
+    neo4j-admin database dump "$1" --to-path="$new" --overwrite-destination=true &
+    dumping=$!
+    wait "$dumping" && mv "$new/$1.dump" "$NEO4J_DATA/dumps/"
+}
+# A container's first process is not ended by a signal that it does not catch.
+dumping=
+trap 'kill $dumping; exit 143' TERM
 for database in neo4j system; do
-    [ ! -d "$NEO4J_DATA/databases/$database" ] ||
-        neo4j-admin database dump "$database" --to-path="$NEO4J_DATA/dumps" --overwrite-destination=true ||
+    [ ! -d "$NEO4J_DATA/databases/$database" ] || dump "$database" ||
         echo "no dump of $database was taken" >&2
 done
+trap - TERM
 exec timeout --signal=TERM "$DUMP_SECONDS" neo4j console

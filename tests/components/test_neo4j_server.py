@@ -164,6 +164,45 @@ def test_what_was_written_is_in_the_next_dump_row_by_row(home: Path, tmp_path: P
         assert len(written) == 1000
 
 
+INTERRUPTED = """#!/bin/sh
+# In place of a dump that takes long: half of it is there when it is stopped.
+if [ "$2" != dump ]; then exec "$REAL" "$@"; fi
+echo half >"$NEO4J_DATA/dumps/new/$3.dump"
+echo begun >>"$TOLD"
+exec sleep 60
+"""
+
+
+def test_a_stop_during_a_dump_comes_through_and_leaves_the_one_before(
+    home: Path, tmp_path: Path
+) -> None:
+    server, programs, told = Server(home, tmp_path / "it"), tmp_path / "bin", tmp_path / "told"
+    (server.data / "databases" / "neo4j").mkdir(parents=True)
+    (server.data / "dumps").mkdir()
+    (server.data / "dumps" / "neo4j.dump").write_text("whole")
+    programs.mkdir()
+    (programs / "neo4j-admin").write_text(INTERRUPTED)
+    (programs / "neo4j-admin").chmod(0o755)
+    process = subprocess.Popen(
+        ["sh", str(SCRIPTS / "start.sh")],
+        env={
+            **server.environment,
+            "PATH": f"{programs}:{server.environment['PATH']}",
+            "REAL": str(home / "bin" / "neo4j-admin"),
+            "TOLD": str(told),
+        },
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while not told.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)  # to the shell alone, as a container's first process
+    assert process.wait(10) == 143
+    assert (server.data / "dumps" / "neo4j.dump").read_text() == "whole"
+    assert told.read_text() == "begun\n"
+
+
 RESTORES = """#!/bin/sh
 # In place of Enterprise's restore: loads a dump. All else is upstream's own.
 set -eu

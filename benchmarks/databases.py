@@ -95,7 +95,12 @@ def _databases(number: int, settings: Settings) -> None:
     )
     Neo4j(
         f"neo4j-{number}",
-        Neo4jArgs(settings=settings.neo4j, objective=objectives.neo4j, **kept),
+        Neo4jArgs(
+            settings=settings.neo4j,
+            objective=objectives.neo4j,
+            scratch_class="gp3-scratch",
+            **kept,
+        ),
     )
     Redis(f"redis-{number}", RedisArgs(settings=settings.redis, **kept))
     Kafka(

@@ -9,8 +9,6 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def once(say: Callable[[str], None]) -> None:
     """Let the first signal stop this program, and every further one only say that it is stopping.
@@ -21,16 +19,19 @@ def once(say: Callable[[str], None]) -> None:
     Args:
         say: tells the person.
     """
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` leaves it
+        signals.append(signal.SIGHUP)
 
     def stopping(_signal: int, _frame: FrameType | None) -> None:
         say("stopping: what was broken is mended first, which takes a moment")
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        for each in _SIGNALS:
+        for each in signals:
             signal.signal(each, stopping)
         raise KeyboardInterrupt
 
-    for each in _SIGNALS:
+    for each in signals:
         signal.signal(each, stop)
 
 

@@ -45,6 +45,22 @@ def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) ->
         assert process.wait(30) != 0
 
 
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){PROGRAM}"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.kill()
+
+
 def test_an_error_while_cleaning_up_is_known_for_one() -> None:
     error: BaseException | None = None
     try:

@@ -378,8 +378,9 @@ def test_passwords_are_secret_everywhere(kafka: Registry) -> None:
 def test_clients_are_told_to_leave_a_silent_broker_soon(kafka: Registry, service: str) -> None:
     told = kafka.one("ConfigMap", f"events-{service}-client").inputs["data"]
     assert int(told["KAFKA_RECONNECT_BACKOFF_MAX_MS"]) <= 1000
-    assert int(told["KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS"]) <= 2000
-    assert told["KAFKA_SOCKET_TIMEOUT_MS"] == "5000"  # a broker's session
+    session = "5000"
+    assert told["KAFKA_SOCKET_CONNECTION_SETUP_TIMEOUT_MS"] == session
+    assert told["KAFKA_SOCKET_TIMEOUT_MS"] == session
 
 
 def test_a_producer_is_told_how_to_lose_and_reorder_nothing(kafka: Registry) -> None:

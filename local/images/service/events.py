@@ -17,7 +17,7 @@ ANSWER_SECONDS = 2.0
 POLL_SECONDS = 0.5
 SETTINGS = {
     "reconnect.backoff.max.ms": 1000,  # instead of 10 s, which would outlast a failover
-    "socket.connection.setup.timeout.ms": 2000,  # a node that is gone answers nothing
+    "socket.connection.setup.timeout.ms": 5000,  # a node that is gone answers nothing
     "log.connection.close": False,
 }
 """What a failover takes is the brokers' matter; these keep clients from making it longer."""

@@ -164,6 +164,21 @@ def test_what_was_written_is_in_the_next_dump_row_by_row(home: Path, tmp_path: P
         assert len(written) == 1000
 
 
+def _with_admin(
+    server: Server, home: Path, programs: Path, script: str, **told: Path
+) -> dict[str, str]:
+    """The environment of a server whose scripts find another `neo4j-admin` first."""
+    programs.mkdir()
+    (programs / "neo4j-admin").write_text(script)
+    (programs / "neo4j-admin").chmod(0o755)
+    return {
+        **server.environment,
+        "PATH": f"{programs}:{server.environment['PATH']}",
+        "REAL": str(home / "bin" / "neo4j-admin"),
+        **{name: str(path) for name, path in told.items()},
+    }
+
+
 INTERRUPTED = """#!/bin/sh
 # In place of a dump that takes long: half of it is there when it is stopped.
 if [ "$2" != dump ]; then exec "$REAL" "$@"; fi
@@ -180,17 +195,9 @@ def test_a_stop_during_a_dump_comes_through_and_leaves_the_one_before(
     (server.data / "databases" / "neo4j").mkdir(parents=True)
     (server.data / "dumps").mkdir()
     (server.data / "dumps" / "neo4j.dump").write_text("whole")
-    programs.mkdir()
-    (programs / "neo4j-admin").write_text(INTERRUPTED)
-    (programs / "neo4j-admin").chmod(0o755)
     process = subprocess.Popen(
         ["sh", str(SCRIPTS / "start.sh")],
-        env={
-            **server.environment,
-            "PATH": f"{programs}:{server.environment['PATH']}",
-            "REAL": str(home / "bin" / "neo4j-admin"),
-            "TOLD": str(told),
-        },
+        env=_with_admin(server, home, programs, INTERRUPTED, TOLD=told),
         start_new_session=True,
     )
     deadline = time.monotonic() + START_SECONDS
@@ -221,18 +228,13 @@ def test_what_is_restored_is_dumped_for_the_cluster_to_take(home: Path, tmp_path
     with first.running():
         pass  # it dumps before it starts again
     programs, scratch, target = (tmp_path / name for name in ("bin", "scratch", "target"))
-    for folder in (programs, scratch, target):
-        folder.mkdir()
-    (programs / "neo4j-admin").write_text(RESTORES)
-    (programs / "neo4j-admin").chmod(0o755)
+    scratch.mkdir()
+    target.mkdir()
+    told, dumps = tmp_path / "told", first.data / "dumps"
     done = subprocess.run(
         ["sh", str(SCRIPTS / "restore.sh")],
         env={
-            **second.environment,
-            "PATH": f"{programs}:{second.environment['PATH']}",
-            "REAL": str(home / "bin" / "neo4j-admin"),
-            "TOLD": str(tmp_path / "told"),
-            "DUMPS": str(first.data / "dumps"),
+            **_with_admin(second, home, programs, RESTORES, TOLD=told, DUMPS=dumps),
             "NEO4J_DATA": str(scratch),
             "BACKUP": "s3://games-backups/cards/neo4j-2026-01-31T10-50-36.backup",
             "UNTIL": "2026-01-31 10:30:15",
@@ -245,7 +247,7 @@ def test_what_is_restored_is_dumped_for_the_cluster_to_take(home: Path, tmp_path
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "told").read_text().split(" ", 2)[2] == (
+    assert told.read_text().split(" ", 2)[2] == (
         "--from-path=s3://games-backups/cards/neo4j-2026-01-31T10-50-36.backup "
         f"--restore-until=2026-01-31 10:30:15 --temp-path={scratch}/chain "
         "--overwrite-destination=true neo4j\n"

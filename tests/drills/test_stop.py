@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import pytest
 
@@ -27,26 +30,9 @@ finally:
 """
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(first)
-        assert process.stdout.readline() == "cleaning\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline().startswith("stopping: ")
-        assert process.stdout.readline() == "clean\n"
-        assert process.wait(30) != 0
-
-
-def test_what_nohup_started_outlives_its_terminal() -> None:
-    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){PROGRAM}"
+@contextmanager
+def running(program: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A program that has got to its work, and what it prints from then on."""
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -55,6 +41,23 @@ def test_what_nohup_started_outlives_its_terminal() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
+        yield process, process.stdout
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) -> None:
+    with running(PROGRAM) as (process, printed):
+        process.send_signal(first)
+        assert printed.readline() == "cleaning\n"
+        process.send_signal(signal.SIGINT)
+        assert printed.readline().startswith("stopping: ")
+        assert printed.readline() == "clean\n"
+        assert process.wait(30) != 0
+
+
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){PROGRAM}"
+    with running(program) as (process, _):
         process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)

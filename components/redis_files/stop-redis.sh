@@ -122,6 +122,7 @@ fail_over() {
         case $reply in
             OK | INPROG*)
                 in_charge=$sentinel
+                log "$sentinel fails over"
                 return
                 ;;
             *) log "$sentinel does not fail over: ${reply:-no answer}" ;;
@@ -156,8 +157,14 @@ have_the_others_follow() {
     done
 }
 
+# What a preStop hook writes is shown nowhere: the log of the container it belongs to has it.
+if [ "$(cat /proc/1/comm)" = redis-server ] && (: >>/proc/1/fd/2) 2>/dev/null; then
+    exec 2>>/proc/1/fd/2
+fi
+
 # A server that has not started yet has nothing to hand over.
 if [ -e "$deciding" ] || is_replica; then exit 0; fi
+log "stops as master"
 able=true
 await_who_can_hand_over || able=false
 # Else it was replaced meanwhile.
@@ -175,4 +182,5 @@ while ! another_is_master; do
     goes_on || fail_over || true
     sleep 0.5
 done
+log "the master is $master"
 have_the_others_follow

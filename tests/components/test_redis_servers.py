@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -280,6 +281,32 @@ def test_a_planned_stop_hands_over_without_losing_an_acknowledged_write(
     kept = new.ask("lrange", "journal", "0", "-1").split()
     assert acknowledged
     assert [entry for entry in acknowledged if entry not in kept] == []
+
+
+AS_CONTAINER = """#!/bin/sh
+# In place of the server that is a container's first process; a script runs beside it.
+(exec sh "$REDIS_CONFIG/stop-redis.sh" 2>/dev/null)
+"""
+
+
+def test_a_planned_stop_tells_what_it_does_in_the_log_of_the_container(
+    redis: Servers, tmp_path: Path
+) -> None:
+    """Of a preStop hook nothing is kept but its failure."""
+    old, first = redis.master, tmp_path / "redis-server"
+    first.write_text(AS_CONTAINER)
+    first.chmod(0o755)
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--pid", "--mount-proc", "--fork", first],
+        env=old.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    new = redis.await_other_master(old)
+    assert f"the master is 127.0.0.1:{new.port}" in done.stderr
+    old.kill(signal.SIGTERM)
 
 
 ALL_TILTED = """#!/bin/sh

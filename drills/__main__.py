@@ -94,8 +94,8 @@ def drill(fault: Fault, stack: str, times: int) -> list[str]:
         store, place = _admitted(kube, fault.store, wanted)
         row = faults.row(fault, getattr(wanted.objectives, fault.store).rpo)
         stage = Stage(kube, nodes, store, place, Load.of([row], run.DRILL_SECONDS), say)
-        recorder = _recorder(stack, {fault.store: row}, {fault.store: store}, stage.load)
-        runs = run.drill(stage, fault, times, recorder)
+        record = recorder(stack, {fault.store: row}, {fault.store: store}, stage.load)
+        runs = run.drill(stage, fault, times, record)
     say(f"{fault.name}: seconds without writes {report.spreads(runs)['seconds_without_writes']}")
     return report.verdict(row, runs)
 
@@ -111,7 +111,7 @@ def hold(trial: Trial, stack: str, times: int) -> list[str]:
         rows = trials.rows(trial, objectives)
         load = Load.of(rows.values(), trials.TRIAL_SECONDS)
         scene = Scene(kube, nodes, stores, places, namespace, load, say)
-        runs = trials.hold(scene, trial, times, _recorder(stack, rows, stores, load))
+        runs = trials.hold(scene, trial, times, recorder(stack, rows, stores, load))
     return [
         f"{name}: {problem}"
         for name, done in runs.items()
@@ -119,17 +119,18 @@ def hold(trial: Trial, stack: str, times: int) -> list[str]:
     ]
 
 
-def _recorder(
+def recorder(
     stack: str, rows: Mapping[str, Row], stores: Mapping[str, Store], given: Load
 ) -> run.Recorder:
-    """What writes the report of a store after each repetition."""
+    """What writes the report of a store after each repetition, apart from other stacks'."""
+    folder = build_folder() / "drills" / stack
     load = {"warm_up": given.warm_up, "options": list(given.options)}
     declared = {
         name: {"stack": stack, "store": stores[name].settings(), "load": load} for name in rows
     }
 
     def record(store: str, runs: Sequence[Run], broken_off: str | None) -> None:
-        report.write(build_folder() / "drills", rows[store], runs, declared[store], broken_off)
+        report.write(folder, rows[store], runs, declared[store], broken_off)
 
     return record
 

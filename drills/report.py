@@ -1,4 +1,4 @@
-"""What a drill leaves in `build/drills/`: `<name>.json`, `<name>.svg`, and a line of `summary.md`.
+"""What a drill leaves in `build/drills/<stack>/`: `<name>.json`, `<name>.svg`, `summary.md`'s line.
 
 The summary is made anew from all JSON files that are there, so drills may run on different days.
 """
@@ -97,7 +97,7 @@ def write(
     """Write the results of one drill and bring the summary up to date.
 
     Args:
-        folder: `build/drills`.
+        folder: `build/drills/<stack>`.
         row: what was done.
         runs: every repetition, none left out.
         settings: all that the figures depend on: of the store, the operator, the nodes, the load.

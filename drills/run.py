@@ -34,6 +34,8 @@ DRILL_SECONDS = FAILOVER_SECONDS + AFTER_FAILOVER_SECONDS + WHOLE_SECONDS + 60.0
 _RATE = 60.0
 """Attempts a second, enough to see a gap of 0.1 s, and little beside what two cores carry."""
 _BEYOND_RPO = 1.5
+_MOST_CRASHED = 10
+"""Leaders that are made anew before a crash: more than any store here has members."""
 
 
 Recorder = Callable[[str, Sequence[Run], str | None], None]
@@ -116,10 +118,13 @@ def no_account(number: int, error: Exception) -> str:
 
 def _lead_from_fresh_pod(stage: Stage) -> None:
     """Make leading Pods anew until one leads that never crashed; see `Fault.crashes`."""
-    while stage.kube.has_crashed(leader := stage.store.leader()):
+    for _ in range(_MOST_CRASHED):
+        if not stage.kube.has_crashed(leader := stage.store.leader()):
+            return
         stage.kube.remove(leader)
         if whole_since(stage.store, WHOLE_SECONDS) is None:
             raise LocalError(f"{leader.name} was made anew, and the store is not whole since")
+    raise LocalError(f"{_MOST_CRASHED} leaders were made anew, and the next had crashed too")
 
 
 def _repetition(stage: Stage, fault: Fault) -> Run:

@@ -201,7 +201,10 @@ def status(stack: str | None) -> int:
 
 def down(stack: str | None) -> int:
     """End local worlds and forget what they held."""
-    for target in [world.named(stack)] if stack else world.existing():
+    targets = [world.named(stack)] if stack else world.existing()
+    if not targets:
+        console.print("there is no local world")
+    for target in targets:
         if not target.exists:
             console.print(f"[bold]{escape(target.stack)}[/bold] has no local world")
             continue

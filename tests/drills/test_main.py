@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from drills.__main__ import KINDS, main, named, place_of
+from drills.__main__ import KINDS, main, named, place_of, recorder
 from drills.faults import FAULTS
 from drills.kube import Kube
+from drills.report import Row
+from drills.run import Load
 from drills.trials import TRIALS
 from local.errors import LocalError
 from local.world import PROJECT
@@ -37,6 +41,18 @@ def test_a_store_that_no_service_uses_is_not_drilled() -> None:
     alone = wanted.model_copy(update={"services": {}})
     with pytest.raises(LocalError, match="no service of this stack uses kafka"):
         place_of(Mock(spec=Kube), "kafka", alone)
+
+
+def test_the_results_of_two_stacks_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD", str(tmp_path))
+    row = Row("redis-cut", "redis", "a cut", 6, 0)
+    store = Mock(**{"settings.return_value": {}})
+    for stack in ("dev", "staging"):
+        recorder(stack, {"redis": row}, {"redis": store}, Load.of([row], 60))("redis", [], None)
+    kept = [json.loads(path.read_text()) for path in tmp_path.glob("drills/*/redis-cut.json")]
+    assert sorted(each["settings"]["stack"] for each in kept) == ["dev", "staging"]
 
 
 def test_names_are_unique() -> None:

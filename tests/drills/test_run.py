@@ -140,6 +140,13 @@ def test_a_pod_that_crashed_before_does_not_lead_into_a_crash(scene: Scene) -> N
     assert scene.events[:3] == ["remove p-1", "remove p-1", "load"]
 
 
+def test_leaders_are_not_made_anew_for_ever(scene: Scene) -> None:
+    scene.kube.has_crashed.return_value = True
+    with pytest.raises(LocalError, match="leaders were made anew"):
+        run.drill(scene.stage, fault(crashes=True), 1, Mock())
+    assert "load" not in scene.events
+
+
 def test_each_repetition_is_told_as_soon_as_it_is_done(scene: Scene) -> None:
     told: list[int] = []
     scene.store.leader.side_effect = lambda: Pod("data", "p-1", "uid", "a-1")

@@ -57,6 +57,14 @@ def test_down_of_a_stack_that_has_no_world_says_so(
     assert stopped == []
 
 
+def test_down_says_so_where_no_world_is(
+    stopped: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.down(None) == 0
+    assert "there is no local world" in capsys.readouterr().out
+    assert stopped == []
+
+
 def test_down_deletes_nothing_but_worlds(stopped: list[str], tmp_path: Path) -> None:
     """`WORLD` may be a folder in which somebody keeps more."""
     (tmp_path / "photos").mkdir()

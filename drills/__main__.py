@@ -92,7 +92,7 @@ def drill(fault: Fault, stack: str, times: int) -> list[str]:
     """Run a drill of one store on a stack's local world; return every broken promise."""
     with _reached(stack) as (kube, nodes, wanted):
         store, place = _admitted(kube, fault.store, wanted)
-        row = faults.row(fault, getattr(wanted.objectives, fault.store).rpo)
+        row = faults.row(fault, getattr(wanted.objectives, fault.store))
         stage = Stage(kube, nodes, store, place, Load.of([row], run.DRILL_SECONDS), say)
         record = recorder(stack, {fault.store: row}, {fault.store: store}, stage.load)
         runs = run.drill(stage, fault, times, record)

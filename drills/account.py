@@ -20,10 +20,13 @@ outage          the longest time between two successes that follow each other, o
 sustained       from the fault to the success after which no two successes were more than
                 `STEADY_SECONDS` apart until the load ended. 0 if that never happened at all. It
                 tells a clean recovery from one that stutters.
+longest of one  the longest time between two successes of the same worker, or from its last one to
+                the end, if that ended after the fault: what a single client may have had to bear
+                while others were served.
 
-Both are None if the store never recovered: the load went on for more than `STEADY_SECONDS` after
-the last success. Then `silence`, for how long it went on, is what is known. It goes on until the
-last attempt of either kind starts, or the last of its own kind ends.
+Outage and sustained are None if the store never recovered: the load went on for more than
+`STEADY_SECONDS` after the last success. Then `silence`, for how long it went on, is what is known.
+It goes on until the last attempt of either kind starts, or the last of its own kind ends.
 """
 
 from __future__ import annotations
@@ -81,6 +84,8 @@ class Availability:
     outage_start: float | None
     """Its last success before, relative to the fault: negative if the fault itself began it."""
     sustained: float | None
+    longest_of_one: float | None
+    """None without any worker."""
     silence: float
     """From the last success to the end of the load."""
     succeeded: int
@@ -168,6 +173,7 @@ def _availability(attempts: Sequence[Attempt], fault: float, stopped: float) -> 
         outage=longest[1] - longest[0] if longest else None,
         outage_start=longest[0] - fault if longest else None,
         sustained=_sustained(gaps, fault) if recovered else None,
+        longest_of_one=_longest_of_one(attempts, fault, end),
         silence=silence,
         succeeded=len(successes),
         errors=dict(Counter(a.error for a in attempts if a.outcome != OK).most_common()),
@@ -178,6 +184,16 @@ def _availability(attempts: Sequence[Attempt], fault: float, stopped: float) -> 
 
 def _sustained(gaps: Sequence[tuple[float, float]], fault: float) -> float:
     return max((b - fault for a, b in gaps if b - a > STEADY_SECONDS), default=0.0)
+
+
+def _longest_of_one(attempts: Sequence[Attempt], fault: float, end: float) -> float | None:
+    served: dict[int, list[float]] = {}
+    for attempt in sorted(attempts, key=lambda attempt: attempt.end):
+        ends = served.setdefault(attempt.worker, [])
+        if attempt.outcome == OK:
+            ends.append(attempt.end)
+    gaps = (b - a for ends in served.values() for a, b in pairwise([*(ends or [fault]), end]))
+    return max(gaps, default=None)
 
 
 def _throughput(successes: Sequence[float], fault: float) -> tuple[float, tuple[int, ...]]:

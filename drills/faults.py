@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from drills.report import Row
+from stacks.values import Objective
 
 
 class Node(Protocol):
@@ -114,15 +115,11 @@ class Fault:
     is that the drill can tell."""
 
 
-def row(fault: Fault, rpo: float) -> Row:
-    """The report of a fault.
-
-    Args:
-        fault: what is done.
-        rpo: of its store, in seconds.
-    """
-    may_lose = None if fault.weakened else rpo if fault.may_lose else 0.0
-    return Row(fault.name, fault.store, fault.text, fault.goal, may_lose)
+def row(fault: Fault, objective: Objective) -> Row:
+    """The report of a fault, which is held to its goal and to the objective of its store."""
+    may_lose = None if fault.weakened else objective.rpo if fault.may_lose else 0.0
+    goal = None if fault.goal is None else min(fault.goal, objective.rto)
+    return Row(fault.name, fault.store, fault.text, goal, may_lose)
 
 
 _LIST_PROCESSES = r"""

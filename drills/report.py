@@ -47,6 +47,10 @@ class Run:
     before. With a fault that somebody must mend (a node that is off), that time is in it."""
     most_missing: Mapping[str, int] = field(default_factory=dict)
     """Of each data system that was watched: how many members were missing at the same moment."""
+    noticed: bool = True
+    """Whether the lead moved on, where that is waited for: else the fault may not have happened."""
+    where: str = ""
+    """Who was struck; of a trial, the zone whose turn it was, and whether the store led there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Spread:
 _FIGURES: Mapping[str, Callable[[Run], float | None]] = {
     "seconds_without_writes": lambda run: run.account.writes.outage,
     "seconds_until_steady": lambda run: run.account.writes.sustained,
+    "seconds_without_writes_of_one": lambda run: run.account.writes.longest_of_one,
     "seconds_without_reads": lambda run: run.account.reads.outage,
     "seconds_to_full_redundancy": lambda run: run.redundant,
 }
@@ -81,9 +86,9 @@ _SUMMARY_HEAD = """# Drills
 Seconds are minimum / median / maximum over the repetitions; "-" where some run did not recover
 while it was watched. How each figure is defined: the first lines of `drills/account.py`.
 
-| drill | runs | acknowledged | lost | unknown | without writes | until steady | without reads \
-| until redundant | goal | verdict |
-|---|---|---|---|---|---|---|---|---|---|---|
+| drill | runs | acknowledged | lost | unknown | without writes | until steady \
+| one writer without writes | without reads | until redundant | goal | verdict |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -165,6 +170,10 @@ def verdict(row: Row, runs: Sequence[Run]) -> list[str]:
             problems.append(f"run {number} took no writes for {outage:.1f} s")
         if not run.account.reads.succeeded:
             problems.append(f"run {number} cannot be trusted: its client never read anything")
+        elif run.account.reads.outage is None:
+            problems.append(f"run {number} answered no reads until its end")
+        if not run.noticed:
+            problems.append(f"run {number}: the lead did not move on; did the fault happen?")
         if run.redundant is None:
             problems.append(f"run {number} was not redundant again until its end")
         problems += [

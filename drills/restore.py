@@ -34,8 +34,10 @@ from components import parts
 from components.postgres_cluster import PostgresArgs, cluster_spec
 from drills import client, run, stop
 from drills.__main__ import LocalNodes, place_of
+from drills.account import Attempt
 from drills.faults import Pod
 from drills.kube import Kube
+from drills.load.attempts import OK, WRITE
 from drills.load.postgres import TABLE
 from drills.stores import Postgres, all_ready
 from local import world
@@ -109,6 +111,10 @@ class Loss:
     rows: int
     seconds: float
     """From the newest row that the archive has to the newest that was acknowledged."""
+    holes: int = 0
+    """Rows older than the newest that the archive has."""
+    archived: int = 0
+    """Rows whose log the server had said to be archived."""
 
 
 def parse_rows(text: str) -> list[Row]:
@@ -161,13 +167,31 @@ def _by_number(rows: Sequence[Row]) -> dict[int, list[Decimal]]:
     return table
 
 
-def loss(acknowledged: Sequence[Row], archived: Sequence[Row]) -> Loss:
-    """What the archive lacks of the rows that were acknowledged."""
-    missing = compare(acknowledged, archived).missing
+def loss(acknowledged: Sequence[Row], archived: Sequence[Row], awaited: int) -> Loss:
+    """What the archive lacks of the rows that were acknowledged.
+
+    Args:
+        acknowledged: all of them, in their order.
+        archived: all that the archive has.
+        awaited: how many of the first had their log archived, as the server said.
+    """
+    missing = set(compare(acknowledged, archived).missing)
     if not missing:
         return Loss(0, 0.0)
     newest = max((row.written for row in archived), default=acknowledged[0].written)
-    return Loss(len(missing), float(acknowledged[-1].written - newest))
+    return Loss(
+        len(missing),
+        float(acknowledged[-1].written - newest),
+        holes=sum(row.number in missing and row.written < newest for row in acknowledged),
+        archived=sum(row.number in missing for row in acknowledged[:awaited]),
+    )
+
+
+def not_kept(attempts: Sequence[Attempt], rows: Sequence[Row]) -> int:
+    """How many writes the client was told of as done that the server does not have."""
+    kept = {row.number for row in rows}
+    told = {each.sequence for each in attempts if (each.kind, each.outcome) == (WRITE, OK)}
+    return len(told - kept)
 
 
 def verdict(at_moment: Comparison, newest: Comparison, lost: Loss, timeout: int) -> list[str]:
@@ -183,6 +207,12 @@ def verdict(at_moment: Comparison, newest: Comparison, lost: Loss, timeout: int)
         problems.append(
             f"the newest restore has {len(newest.extra)} rows that were never acknowledged and "
             f"{len(newest.changed)} changed ones"
+        )
+    if lost.holes:
+        problems.append(f"the newest restore lacks {lost.holes} rows in the middle")
+    if lost.archived:
+        problems.append(
+            f"the newest restore lacks {lost.archived} rows whose log was said to be archived"
         )
     if lost.seconds > timeout + _LATE_SECONDS:
         problems.append(
@@ -425,6 +455,8 @@ def _rehearse(rehearsal: _Rehearsal, nodes: LocalNodes) -> dict[str, Any]:
         time.sleep(_ALONE_SECONDS)
         writer.stop()
         truth, archived = rehearsal.rows(), rehearsal.ask(_ARCHIVED)
+        if forgotten := not_kept(writer.attempts(), truth):
+            raise LocalError(f"the primary lacks {forgotten} rows that it acknowledged")
     finally:
         writer.remove()
     say(f"{len(truth)} rows are written; restoring all that the archive has")
@@ -434,7 +466,7 @@ def _rehearse(rehearsal: _Rehearsal, nodes: LocalNodes) -> dict[str, Any]:
     say("restoring to the moment")
     with rehearsal.restored("restored-moment", f"moment-{stamp}", moment) as (server, took):
         at_moment = rehearsal.rows(server)
-    lost = loss(truth, newest)
+    lost = loss(truth, newest, count)
     comparisons = compare(truth[:count], at_moment), compare(truth, newest)
     return {
         "moment": moment,

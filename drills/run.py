@@ -134,19 +134,33 @@ def _repetition(stage: Stage, fault: Fault) -> Run:
     load = client.start(stage.kube, stage.place, node, stage.store, stage.load.options)
     try:
         time.sleep(stage.load.warm_up)
-        moment = time.time()
+        _still_leads(stage.store, leader, beside_operator=fault.with_operator)
+        moment, noticed = time.time(), True
         with mended(fault, site):
             fault.cause(site)
             if fault.lasts is not None:
                 time.sleep(fault.lasts)
             elif fault.mend:
-                _await_other_leader(stage.store, leader)
+                noticed = _await_other_leader(stage.store, leader)
         whole = whole_since(stage.store, WHOLE_SECONDS)
         load.stop()
         bill = account(load.attempts(), load.stored(), moment)
     finally:
         load.remove()
-    return Run(bill, whole and whole - moment)
+    where = f"{leader.name} on {leader.node}"
+    return Run(bill, whole and whole - moment, noticed=noticed, where=where)
+
+
+def _still_leads(store: Store, leader: Pod, *, beside_operator: bool) -> None:
+    """Make sure that the fault hits whom it is meant for: another would be missed by nobody.
+
+    Raises:
+        LocalError: if the lead moved on since it was asked for.
+    """
+    if store.leader() != leader:
+        raise LocalError(f"{leader.name} leads no more: nothing was done")
+    if beside_operator and not store.leads_beside_operator():
+        raise LocalError(f"the operator leads beside {leader.name} no more: nothing was done")
 
 
 @contextmanager
@@ -165,9 +179,11 @@ def node_elsewhere(nodes: Nodes, leader: Pod) -> str:
     return next(name for name in sorted(nodes.names()) if nodes.node(name).zone != zone)
 
 
-def _await_other_leader(store: Store, old: Pod) -> None:
-    if await_that(lambda: store.leader().name != old.name, FAILOVER_SECONDS):
-        time.sleep(AFTER_FAILOVER_SECONDS)
+def _await_other_leader(store: Store, old: Pod) -> bool:
+    if not await_that(lambda: store.leader().name != old.name, FAILOVER_SECONDS):
+        return False
+    time.sleep(AFTER_FAILOVER_SECONDS)
+    return True
 
 
 def await_that(holds: Callable[[], bool], limit: float) -> bool:

@@ -58,6 +58,13 @@ class Store(Protocol):
             LocalError: if it is not there in time.
         """
 
+    def leads_beside_operator(self) -> bool:
+        """Whether the leader stands where its operator leads; True if it has no operator.
+
+        Raises:
+            LocalError: if that cannot be asked now.
+        """
+
     def weakened(self) -> AbstractContextManager[None]:
         """Run with dangerous settings for as long as the context lasts."""
 
@@ -90,9 +97,9 @@ class Postgres:
         )
 
     def is_whole(self) -> bool:
-        """Whether all instances are ready, and the primary streams to all others."""
+        """Whether all instances are ready and restarted, and the primary streams to the others."""
         cluster = self.kube.api.get(self._path)
-        if not all_ready(cluster):
+        if not all_ready(cluster) or self._is_restart_due(cluster):
             return False
         return self._ask("select count(*) from pg_stat_replication where state = 'streaming'") == (
             str(cluster["spec"]["instances"] - 1)
@@ -111,21 +118,24 @@ class Postgres:
 
     def lead_beside_operator(self) -> None:
         """Switch over to the instance there; every node of a zone has one."""
-        leases = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases"
-        holder = self.kube.api.get(f"{leases}/{_OPERATOR_LEASE}")["spec"]["holderIdentity"]
-        node = self.kube.pod(OPERATOR_NAMESPACE, holder.split("_")[0]).node
-        instances = self.kube.ready_pods(
-            self.namespace, f"cnpg.io/cluster={self.name},cnpg.io/podRole=instance"
-        )
-        target = next((pod.name for pod in instances if pod.node == node), None)
+        operator = self._operator()
+        instances = self.kube.ready_pods(self.namespace, self._instances)
+        target = next((pod.name for pod in instances if pod.node == operator.node), None)
         if target is None:
-            raise LocalError(f"no instance of {self.name} is ready on {node}, where {holder} leads")
+            raise LocalError(
+                f"no instance of {self.name} is ready on {operator.node}, where {operator.name} "
+                "leads"
+            )
         deadline = time.monotonic() + _SWITCHOVER_SECONDS
         while self.leader().name != target:
             if time.monotonic() > deadline:
                 raise LocalError(f"{target} did not lead within {_SWITCHOVER_SECONDS:.0f} s")
             self.kube.api.merge(f"{self._path}/status", {"status": {"targetPrimary": target}})
             time.sleep(1)
+
+    def leads_beside_operator(self) -> bool:
+        """Whether the primary and the operator's leader share a node."""
+        return self.leader().node == self._operator().node
 
     @contextmanager
     def weakened(self) -> Iterator[None]:
@@ -141,6 +151,24 @@ class Postgres:
         """The whole declaration."""
         spec: dict[str, Any] = self.kube.api.get(self._path)["spec"]
         return spec
+
+    @property
+    def _instances(self) -> str:
+        return f"cnpg.io/cluster={self.name},cnpg.io/podRole=instance"
+
+    def _operator(self) -> Pod:
+        leases = f"/apis/coordination.k8s.io/v1/namespaces/{OPERATOR_NAMESPACE}/leases"
+        holder = self.kube.api.get(f"{leases}/{_OPERATOR_LEASE}")["spec"]["holderIdentity"]
+        return self.kube.pod(OPERATOR_NAMESPACE, holder.split("_")[0])
+
+    def _is_restart_due(self, cluster: dict[str, Any]) -> bool:
+        """Whether an instance has not followed the last `restart`; it is ready until its turn."""
+        asked = cluster["metadata"].get("annotations", {}).get(_RESTARTED_AT)
+        pods = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={self._instances}"
+        return asked is not None and any(
+            pod["metadata"].get("annotations", {}).get(_RESTARTED_AT) != asked
+            for pod in self.kube.api.items(pods)
+        )
 
     def _set_synchronous(self, value: object) -> None:
         self.kube.api.merge(self._path, {"spec": {"postgresql": {"synchronous": value}}})
@@ -201,6 +229,10 @@ class Redis:
 
     def lead_beside_operator(self) -> None:
         """It has none: its Sentinels do all that one would."""
+
+    def leads_beside_operator(self) -> bool:
+        """Likewise."""
+        return True
 
     @contextmanager
     def weakened(self) -> Iterator[None]:
@@ -311,6 +343,10 @@ class Kafka:
 
     def lead_beside_operator(self) -> None:
         """Its operator has no part in a failover."""
+
+    def leads_beside_operator(self) -> bool:
+        """Likewise."""
+        return True
 
     def weakened(self) -> AbstractContextManager[None]:
         """Nothing weakens it yet."""

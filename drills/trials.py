@@ -7,12 +7,14 @@ its members were missing at the same moment: more than one would be a broken pro
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -32,6 +34,8 @@ from stacks.values import Objective
 STUCK_SECONDS = 60.0
 """Without an eviction: a primary is switched over before it may go, which took up to 38 s while
 everything restarted."""
+BLIND_SECONDS = 60.0
+"""Between two looks at the members, at most; a look takes a second, on a busy machine some."""
 TRIAL_SECONDS = 2400.0
 """The longest that a load outlasts, four times what a drain of three nodes took."""
 _POLL_SECONDS = 1.0
@@ -70,9 +74,10 @@ class Trial:
     name: str
     text: str
     goals: Mapping[str, float | None]
-    """Of each store: seconds without writes, at most; None: its RTO, as the stack declares it."""
-    strike: Callable[[Scene, str], None]
-    """Do it, and undo it; the zone is whose turn it is."""
+    """Of each store: seconds without writes, at most, beside its RTO, as the stack declares it."""
+    strike: Callable[[Scene, str], bool]
+    """Do it, and undo it; the zone is whose turn it is. Returns whether every lead moved on, where
+    that is waited for."""
     may_lose: frozenset[str] = frozenset()
     """Stores that promise no more than their RPO."""
 
@@ -84,7 +89,7 @@ def rows(trial: Trial, objectives: Mapping[str, Objective]) -> dict[str, Row]:
             name=f"{trial.name}-{store}",
             store=store,
             text=trial.text,
-            goal=objectives[store].rto if goal is None else goal,
+            goal=min(objectives[store].rto, math.inf if goal is None else goal),
             may_lose=objectives[store].rpo if store in trial.may_lose else 0.0,
         )
         for store, goal in trial.goals.items()
@@ -101,28 +106,36 @@ class Census:
     most_missing: Counter[str] = field(default_factory=Counter)
 
     def look(self) -> None:
-        """Count once; what is there when it first looks is what each system has."""
+        """Count once.
+
+        A system has the members that are there at the first look, Ready or not. One of which none
+        is Ready then does not run here.
+        """
         pods = self.kube.api.items(f"/api/v1/namespaces/{self.namespace}/pods")
-        ready = Counter(
-            name for pod in pods if is_ready(pod) and (name := system_of(pod)) is not None
-        )
+        members = _count(pods)
+        ready = _count(pod for pod in pods if is_ready(pod))
         if not self.whole:
-            self.whole.update(ready)
-        for name, members in self.whole.items():
-            self.most_missing[name] = max(self.most_missing[name], members - ready[name])
+            self.whole.update({name: members[name] for name in ready})
+        for name, number in self.whole.items():
+            self.most_missing[name] = max(self.most_missing[name], number - ready[name])
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Count all the while, beside what else is done."""
+        """Count all the while, beside what else is done.
+
+        Raises:
+            LocalError: if nobody could count for longer than `BLIND_SECONDS`: what was missing
+                meanwhile is not known.
+        """
         self.look()
-        over = threading.Event()
+        over, looks = threading.Event(), [time.monotonic()]
 
         def watch() -> None:
             while not over.wait(_POLL_SECONDS):
-                try:
+                # A busy API server does not answer, or not in whole: the next look comes soon.
+                with suppress(LocalError, ValueError):
                     self.look()
-                except LocalError:
-                    continue  # the API server is busy: the next look comes soon
+                    looks.append(time.monotonic())
 
         watcher = threading.Thread(target=watch, name="census", daemon=True)
         watcher.start()
@@ -131,6 +144,13 @@ class Census:
         finally:
             over.set()
             watcher.join()
+        blind = max(b - a for a, b in pairwise([*looks, time.monotonic()]))
+        if blind > BLIND_SECONDS:
+            raise LocalError(f"nobody could count the members for {blind:.0f} s")
+
+
+def _count(pods: Iterable[dict[str, Any]]) -> Counter[str]:
+    return Counter(name for pod in pods if (name := system_of(pod)) is not None)
 
 
 _MEMBERS_OF = ("StatefulSet", "Cluster")
@@ -145,7 +165,7 @@ def system_of(pod: Mapping[str, Any]) -> str | None:
     return None
 
 
-def lose_zone(scene: Scene, zone: str) -> None:
+def lose_zone(scene: Scene, zone: str) -> bool:
     """Kill every node of a zone; power on once all stores are led from elsewhere."""
     lost = scene.inside(zone)
     with ExitStack() as mending:
@@ -153,19 +173,21 @@ def lose_zone(scene: Scene, zone: str) -> None:
             mending.callback(node.start)
             node.kill()
         names = {node.name for node in lost}
-        run.await_that(lambda: _all_led_outside(scene, names), FAILOVER_SECONDS)
+        moved = run.await_that(lambda: _all_led_outside(scene, names), FAILOVER_SECONDS)
         time.sleep(AFTER_FAILOVER_SECONDS)
+    return moved
 
 
 def _all_led_outside(scene: Scene, names: set[str]) -> bool:
     return all(store.leader().node not in names for store in scene.stores.values())
 
 
-def drain_nodes(scene: Scene, _: str) -> None:
+def drain_nodes(scene: Scene, _: str) -> bool:
     """Empty one node after the other, each only once all stores are whole again."""
     for name in sorted(scene.nodes.names()):
         scene.say(f"draining {name}")
         drain(scene, name)
+    return True
 
 
 def drain(scene: Scene, node: str) -> None:
@@ -240,10 +262,11 @@ def _evict(kube: Kube, namespace: str, name: str) -> None:
             raise
 
 
-def restart_all(scene: Scene, _: str) -> None:
+def restart_all(scene: Scene, _: str) -> bool:
     """Ask every store at once for a rolling restart."""
     for store in scene.stores.values():
         store.restart()
+    return True
 
 
 TRIALS = (
@@ -309,16 +332,24 @@ def _repetition(scene: Scene, trial: Trial, zone: str) -> dict[str, Run]:
     census = Census(scene.kube, scene.namespace)
     with _loads(scene, elsewhere) as loads, census.watching():
         time.sleep(scene.load.warm_up)
+        where = {name: _where(scene, store, zone) for name, store in scene.stores.items()}
         moment = time.time()
-        trial.strike(scene, zone)
+        noticed = trial.strike(scene, zone)
         whole = run.whole_each(scene.stores, run.WHOLE_SECONDS)
         done = {}
         for store, load in loads.items():
             load.stop()
             bill = account(load.attempts(), load.stored(), moment)
             since = whole[store]
-            done[store] = Run(bill, since and since - moment, dict(census.most_missing))
+            missing = dict(census.most_missing)
+            done[store] = Run(bill, since and since - moment, missing, noticed, where[store])
     return done
+
+
+def _where(scene: Scene, store: Store, zone: str) -> str:
+    leader = store.leader()
+    led = "led there" if scene.nodes.node(leader.node).zone == zone else "led elsewhere"
+    return f"{zone}; {leader.name} {led}"
 
 
 @contextmanager

@@ -19,6 +19,19 @@ def of(*attempts: Attempt, stored: tuple[int, ...] = ()) -> Account:
     return account(attempts, [(0, sequence) for sequence in stored], FAULT)
 
 
+def test_what_one_worker_had_to_bear_while_others_were_served_is_told() -> None:
+    others = [Attempt(end, end + 0.01, "w", 1, int(end), "ok", "-") for end in range(95, 150)]
+    one = [Attempt(end, end + 0.01, "w", 0, int(end), "ok", "-") for end in (98, 138, 149)]
+    done = of(*others, *one).writes
+    assert done.longest_of_one == pytest.approx(40)
+    assert done.outage == pytest.approx(1)
+
+
+def test_a_worker_that_is_served_no_more_bears_until_the_end() -> None:
+    others = [Attempt(end, end + 0.01, "w", 1, int(end), "ok", "-") for end in range(95, 150)]
+    assert of(*others, attempt(98)).writes.longest_of_one == pytest.approx(51, abs=0.1)
+
+
 def successes(*ends: float) -> Account:
     return of(*(attempt(end, number) for number, end in enumerate(ends)))
 

@@ -10,6 +10,9 @@ import pytest
 
 from drills import faults
 from drills.faults import FAULTS, Fault, Node, Pod, Site, kill_process, matching, row
+from stacks.values import Objective
+
+OBJECTIVE = Objective(rpo=10, rto=60)
 
 UID = "0f0e7c3e-1111-4222-8333-944445555666"
 LISTED = (
@@ -129,14 +132,19 @@ def test_weakened_drills_are_the_same_faults_and_promise_nothing() -> None:
     for weak in (fault for fault in FAULTS if fault.weakened):
         strong = named(weak.name.rpartition("-")[0])
         assert (weak.cause, weak.mend, weak.inside) == (strong.cause, strong.mend, strong.inside)
-        assert row(weak, 10).may_lose is None
+        assert row(weak, OBJECTIVE).may_lose is None
 
 
 @pytest.mark.parametrize(
     ("name", "may_lose"), [("postgres-cut", 0), ("kafka-cut", 0), ("redis-cut", 10)]
 )
 def test_only_what_the_store_promises_may_be_lost(name: str, may_lose: float) -> None:
-    assert row(named(name), 10).may_lose == may_lose
+    assert row(named(name), OBJECTIVE).may_lose == may_lose
+
+
+@pytest.mark.parametrize(("rto", "goal"), [(60, 15), (11, 11)])
+def test_a_stack_that_declares_less_than_the_goal_is_held_to_that(rto: int, goal: float) -> None:
+    assert row(named("kafka-cut"), Objective(rpo=0, rto=rto)).goal == goal
 
 
 def test_names_are_unique() -> None:

@@ -93,6 +93,18 @@ def test_a_client_that_never_read_is_not_trusted() -> None:
     ]
 
 
+def test_reads_that_do_not_come_back_are_a_broken_promise() -> None:
+    served = run()
+    silent = replace(served.account.reads, outage=None)
+    broken = replace(served, account=replace(served.account, reads=silent))
+    assert report.verdict(FAULT, [broken]) == ["run 1 answered no reads until its end"]
+
+
+def test_a_fault_that_nobody_noticed_is_not_taken_for_one_that_was_survived() -> None:
+    (problem,) = report.verdict(FAULT, [run(), replace(run(), noticed=False)])
+    assert problem == "run 2: the lead did not move on; did the fault happen?"
+
+
 def test_a_member_may_be_missing_but_not_two_of_one_system() -> None:
     missing = [replace(run(), most_missing={"redis": each}) for each in (1, 2)]
     assert report.verdict(FAULT, missing) == ["run 2: 2 members of redis were missing at once"]
@@ -156,4 +168,4 @@ def test_the_summary_has_a_row_for_every_drill_ever_run(tmp_path: Path) -> None:
         "| [postgres-node",
         "| [redis-process",
     ]
-    assert all(row.count("|") == 12 for row in rows if row.startswith("|"))
+    assert all(row.count("|") == 13 for row in rows if row.startswith("|"))

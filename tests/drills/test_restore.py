@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from components import parts
+from drills.account import Attempt
+from drills.load.attempts import OK, UNKNOWN, WRITE
 from drills.restore import (
     Comparison,
     Loss,
@@ -19,6 +21,7 @@ from drills.restore import (
     loss,
     moment_between,
     network_policy_for,
+    not_kept,
     parse_rows,
     restored_cluster,
     verdict,
@@ -107,9 +110,25 @@ def test_a_row_that_is_there_twice_is_changed() -> None:
 
 def test_what_the_archive_lacks_is_counted_and_timed() -> None:
     table = rows(100, "1")
-    assert loss(table, table[:80]) == Loss(20, 20.0)
-    assert loss(table, table) == Loss(0, 0.0)
-    assert loss(table, []) == Loss(100, 99.0)
+    assert loss(table, table[:80], 50) == Loss(20, 20.0)
+    assert loss(table, table, 50) == Loss(0, 0.0)
+
+
+def test_what_the_archive_was_said_to_have_is_told_apart() -> None:
+    table = rows(100, "1")
+    assert loss(table, table[:40], 50).archived == 10
+    assert loss(table, [], 50) == Loss(100, 99.0, archived=50)
+
+
+def test_rows_that_lack_in_the_middle_are_told_apart() -> None:
+    table = rows(100, "1")
+    assert loss(table, [*table[:60], *table[70:90]], 50) == Loss(20, 10.0, holes=10)
+
+
+def test_what_the_client_was_told_and_the_server_has_not_is_counted() -> None:
+    outcomes = {0: OK, 1: OK, 2: UNKNOWN, 3: OK}
+    attempts = [Attempt(0, 1, WRITE, 0, n, each, "-") for n, each in outcomes.items()]
+    assert not_kept(attempts, rows(2)) == 1
 
 
 SAME = Comparison(10, 10, (), (), ())
@@ -120,6 +139,8 @@ SAME = Comparison(10, 10, (), (), ())
     [
         (Comparison(10, 9, (9,), (), ()), SAME, Loss(0, 0.0), "9 rows instead of 10: 1 missing"),
         (SAME, Comparison(10, 11, (), (10,), ()), Loss(0, 0.0), "1 rows that were never"),
+        (SAME, SAME, Loss(9, 1.0, holes=9), "lacks 9 rows in the middle"),
+        (SAME, SAME, Loss(9, 1.0, archived=9), "lacks 9 rows whose log was said to be archived"),
         (SAME, SAME, Loss(9000, 331.0), "lacks the last 331 s, but archive_timeout is 300 s"),
     ],
 )

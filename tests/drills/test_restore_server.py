@@ -19,7 +19,6 @@ from drills.restore import (
     _ARCHIVED,
     _ROWS,
     _WRITTEN,
-    Loss,
     Row,
     compare,
     loss,
@@ -136,7 +135,6 @@ def test_the_moment_has_every_row_before_it_and_none_after(scene: Scene) -> None
 
 def test_the_archive_alone_lacks_what_came_after_its_last_segment(scene: Scene) -> None:
     restored = _restored(scene, "newest", {})
-    found = loss(scene.truth, restored)
-    assert isinstance(found, Loss)
-    assert found.rows == _ALONE
+    found = loss(scene.truth, restored, scene.count)
+    assert (found.rows, found.holes, found.archived) == (_ALONE, 0, 0)
     assert compare(scene.truth[:-_ALONE], restored).identical

@@ -133,6 +133,33 @@ def test_a_fault_that_lasts_for_a_time_is_mended_whoever_leads(
     ]
 
 
+def test_a_fault_does_not_strike_who_leads_no_more(scene: Scene) -> None:
+    """Another would be missed by nobody, and the drill would look like a success."""
+    pods = iter([Pod("data", "p-1", "uid", "a-1"), Pod("data", "p-2", "uid", "a-2")])
+    scene.store.leader.side_effect = lambda: next(pods)
+    with pytest.raises(LocalError, match="p-1 leads no more: nothing was done"):
+        run.drill(scene.stage, fault(), 1, Mock())
+    assert scene.events == ["load", "remove"]
+
+
+def test_with_the_operator_is_with_the_operator(scene: Scene) -> None:
+    scene.store.leads_beside_operator.return_value = False
+    with pytest.raises(LocalError, match="beside p-1 no more: nothing was done"):
+        run.drill(scene.stage, fault(with_operator=True), 1, Mock())
+    assert scene.events == ["move", "load", "remove"]
+
+
+def test_whether_the_lead_moved_on_and_from_whom_is_told(scene: Scene) -> None:
+    (done,) = run.drill(scene.stage, fault(), 1, Mock())
+    assert (done.noticed, done.where) == (True, "p-1 on a-1")
+
+
+def test_a_lead_that_does_not_move_on_is_told(scene: Scene) -> None:
+    scene.store.leader.side_effect = lambda: Pod("data", "p-1", "uid", "a-1")
+    (done,) = run.drill(scene.stage, fault(), 1, Mock())
+    assert not done.noticed
+
+
 def test_a_pod_that_crashed_before_does_not_lead_into_a_crash(scene: Scene) -> None:
     scene.kube.has_crashed.side_effect = [True, True, False]
     scene.kube.remove.side_effect = lambda pod: scene.events.append(f"remove {pod.name}")

@@ -16,6 +16,7 @@ from drills.stores import Kafka, Postgres, Redis, all_ready, is_rolled_out
 from local.errors import LocalError
 
 CLUSTER: dict[str, Any] = {
+    "metadata": {},
     "spec": {
         "instances": 3,
         "postgresql": {"synchronous": {"method": "any", "number": 1}, "parameters": {}},
@@ -65,6 +66,18 @@ def test_a_cluster_with_an_instance_missing_is_not_whole() -> None:
 @pytest.mark.parametrize(("streaming", "whole"), [("2\n", True), ("1\n", False)])
 def test_postgres_is_whole_once_every_standby_streams(streaming: str, whole: bool) -> None:
     assert Postgres(kube(streaming), "data", "postgres").is_whole() is whole
+
+
+@pytest.mark.parametrize(("restarted", "whole"), [("today", True), ("never", False)])
+def test_postgres_is_not_whole_before_all_have_restarted(restarted: str, whole: bool) -> None:
+    """An operator that has not begun yet leaves every instance ready and streaming."""
+    stamp = "kubectl.kubernetes.io/restartedAt"
+    asked = {**CLUSTER, "metadata": {"annotations": {stamp: "today"}}}
+    fake = kube("2\n", asked)
+    fake.api.items.return_value = [
+        {"metadata": {"annotations": {stamp: each}}} for each in ("today", restarted)
+    ]
+    assert Postgres(fake, "data", "postgres").is_whole() is whole
 
 
 def test_postgres_gets_its_synchronous_standbys_back_after_an_error() -> None:

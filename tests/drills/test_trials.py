@@ -125,6 +125,12 @@ def test_a_lost_zone_is_all_its_nodes_and_no_other(play: Play) -> None:
     assert sorted(play.events[2:]) == ["start a-1", "start a-2"]
 
 
+@pytest.mark.parametrize(("now", "moved"), [("b-1", True), ("a-2", False)])
+def test_whether_every_lead_left_the_lost_zone_is_told(play: Play, now: str, moved: bool) -> None:
+    play.stores["redis"].leader.side_effect = lambda: Pod("data", "p", "uid", now)
+    assert trials.lose_zone(play.scene, "a") is moved
+
+
 def test_a_lost_zone_comes_back_whatever_happens(play: Play) -> None:
     play.stores["redis"].leader.side_effect = KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
@@ -205,6 +211,33 @@ def test_a_census_tells_how_many_members_were_missing_at_once() -> None:
     assert dict(census.most_missing) == {"redis": 2, "postgres": 1}
 
 
+def test_a_member_that_is_not_ready_at_first_is_missing() -> None:
+    late = member("redis-1")
+    late["status"] = {}
+    census = Census(kube(Api(member("redis-0"), late)), "data")
+    census.look()
+    assert census.most_missing == {"redis": 1}
+
+
+def test_a_system_that_does_not_run_here_is_not_counted() -> None:
+    waits = member("neo4j-0", "neo4j")
+    waits["status"] = {}
+    census = Census(kube(Api(member("redis-0"), waits)), "data")
+    census.look()
+    assert census.most_missing == {"redis": 0}
+
+
+def test_what_nobody_could_count_is_not_taken_for_nothing_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "BLIND_SECONDS", 0.05)
+    api = Api(member("redis-0"))
+    census = Census(kube(api), "data")
+    with pytest.raises(LocalError, match="nobody could count"), census.watching():
+        monkeypatch.setattr(api, "items", Mock(side_effect=LocalError("busy")))
+        time.sleep(0.2)
+
+
 def test_helpers_are_no_members() -> None:
     assert trials.system_of(member("pooler-x", "postgres-pooler-7d", "ReplicaSet")) is None
 
@@ -221,6 +254,8 @@ def test_what_no_goal_is_set_for_is_held_to_the_objective_of_the_stack() -> None
     declared = {name: each.rto for name, each in OBJECTIVES.items()}
     assert {row.store: row.goal for row in rows(drain, OBJECTIVES).values()} == declared
     assert rows(zone, OBJECTIVES)["redis"].goal == 6
+    less = {**OBJECTIVES, "redis": Objective(rpo=10, rto=5)}
+    assert rows(zone, less)["redis"].goal == 5
 
 
 def test_each_store_has_a_report_of_its_own() -> None:
@@ -240,8 +275,9 @@ class Held:
         self.told: list[tuple[str, int]] = []
         self.broken_off: list[str | None] = []
 
-    def _strike(self, _: Scene, zone: str) -> None:
+    def _strike(self, _: Scene, zone: str) -> bool:
         self.play.events.append(f"strike {zone}")
+        return True
 
     def _start(self, *arguments: Any) -> Mock:
         node = arguments[2]
@@ -273,6 +309,13 @@ def test_all_stores_are_loaded_from_outside_the_zone_while_it_is_struck(held: He
     assert held.play.events == ["load on b-1"] * 2 + ["strike a"] + ["remove"] * 2
     assert {name: len(runs) for name, runs in done.items()} == {"postgres": 1, "redis": 1}
     assert done["redis"][0].account.durability.acknowledged == 1
+    assert done["redis"][0].where == "a; p led elsewhere"
+
+
+def test_a_store_that_led_in_the_zone_is_told(held: Held) -> None:
+    held.play.stores["redis"].leader.side_effect = lambda: Pod("data", "r-0", "uid", "a-2")
+    done = held.hold()
+    assert done["redis"][0].where == "a; r-0 led there"
 
 
 def test_each_repetition_of_each_store_is_told_as_soon_as_it_is_done(held: Held) -> None:
@@ -281,9 +324,10 @@ def test_each_repetition_of_each_store_is_told_as_soon_as_it_is_done(held: Held)
 
 
 def test_a_repetition_without_an_account_is_told_of_every_store(held: Held) -> None:
-    def sticks(_: Scene, zone: str) -> None:
+    def sticks(_: Scene, zone: str) -> bool:
         if zone == "b":
             raise LocalError("b-1 cannot be drained")
+        return True
 
     held.trial = replace(held.trial, strike=sticks)
     with pytest.raises(LocalError, match="cannot be drained"):
@@ -293,7 +337,7 @@ def test_a_repetition_without_an_account_is_told_of_every_store(held: Held) -> N
 
 
 def test_clients_are_removed_whatever_happens(held: Held) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object) -> bool:
         raise KeyboardInterrupt
 
     held.trial = replace(held.trial, strike=fails)

@@ -492,12 +492,13 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
 def _grace_seconds(settings: RedisSettings) -> int:
     """For stop-redis.sh, mostly 2 s, and the server's own shutdown, up to 10 s.
 
-    The script waits for up to 40, 10, 3 and 35 s. In each look, at worst the last, every question
-    takes the two seconds that it may: two to each Sentinel while it waits, three before and at the
-    end of the handover, two to each server but two after it, and seven more of its own or at once.
+    The script waits for up to 40, 10, 3, 15 and 35 s. In each look, at worst the last, every
+    question takes the two seconds that it may: two to each Sentinel while it waits, five until one
+    begins, three at the end of the handover, two to each server but two after it, and eleven more
+    of its own or at once.
     """
-    waits = 40 + 10 + 3 + 35
-    questions = (2 + 3 + 3) * settings.sentinels + 2 * (settings.replicas - 2) + 10
+    waits = 40 + 10 + 3 + 15 + 35
+    questions = (2 + 5 + 3) * settings.sentinels + 2 * (settings.replicas - 2) + 11
     return min(waits + 2 * questions + 10, _LONGEST_GRACE)
 
 

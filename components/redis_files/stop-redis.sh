@@ -1,17 +1,22 @@
 #!/bin/sh
 # Before a data server stops: if it is master, hand over to a replica.
 #
-# It goes on serving until some Sentinel can hand over. From then on writes wait until the server has
-# stopped, so that none is acknowledged by a master that is about to be replaced. Once the Sentinels
-# name another, the server may stop; if they do not in time, it stops all the same, and they will
-# fail over by themselves. How long all of this may take is reckoned in components/redis.py.
+# It goes on serving until some Sentinel can hand over. Then writes wait, so that none is acknowledged
+# by a master that is about to be replaced; they go on if no Sentinel begins after all. Once one has
+# begun they wait until the server has stopped. Once the Sentinels name another, the server may stop;
+# if they do not in time, it stops all the same, and they will fail over by themselves. How long all
+# of this may take is reckoned in components/redis.py.
 set -eu
 # shellcheck source=components/redis_files/lib.sh
 . "$REDIS_CONFIG/lib.sh"
 
 # A Sentinel that distrusts its clock comes back after 30 s, one that is moved to another node sooner.
 patience_seconds=40
-# The same may befall the one that began.
+# All may come to distrust theirs just now: what makes a server stop keeps its machine busy.
+idle_seconds=3
+# A Sentinel hears every ten seconds how far each replica is.
+news_seconds=15
+# The one that began may come to distrust its clock too.
 handover_seconds=35
 # Outlasts the Pod: however this script ends, the server is stopped after it.
 pause_milliseconds=600000
@@ -31,6 +36,12 @@ hold_writes() {
             log "this server does not answer"
             return 1
         fi
+    done
+}
+
+let_writes_go_on() {
+    until [ "$(ask "$here" client unpause)" = OK ] || [ "$(date +%s)" -ge "$patient_until" ]; do
+        sleep 0.1
     done
 }
 
@@ -99,35 +110,58 @@ can_any_hand_over() {
     return 1
 }
 
-await_who_can_hand_over() {
-    deadline=$(($(date +%s) + patience_seconds))
-    until can_any_hand_over; do
-        ! another_is_master || exit 0
-        if [ "$(date +%s)" -ge "$deadline" ]; then
-            log "no Sentinel can hand over"
-            return 1
-        fi
-        sleep 1
-    done
-}
-
 in_charge=
 
-# Asks one Sentinel after the other until one begins.
+# Asks one Sentinel after the other until one begins, as far as can be told.
 fail_over() {
     for sentinel in $REDIS_SENTINELS; do
         can_act_for_us "$sentinel" || continue
         knows_a_replica "$sentinel" "$needed" || continue
         reply=$(ask "$sentinel" sentinel failover "$REDIS_MASTER_NAME")
+        # One that gave no answer may have begun: the writes may not go on then.
         case $reply in
-            OK | INPROG*)
+            OK | INPROG* | '')
                 in_charge=$sentinel
-                log "$sentinel fails over"
+                log "$sentinel fails over: ${reply:-no answer}"
                 return
                 ;;
-            *) log "$sentinel does not fail over: ${reply:-no answer}" ;;
+            *) log "$sentinel does not fail over: $reply" ;;
         esac
     done
+    return 1
+}
+
+# Writes wait meanwhile: for long only where some Sentinel needs no more than news of a replica.
+begin() {
+    hold_writes || exit 0
+    let_the_others_catch_up
+    begun_by=$(($(date +%s) + news_seconds))
+    idle_by=$(($(date +%s) + idle_seconds))
+    until fail_over; do
+        ! another_is_master || return 0
+        now=$(date +%s)
+        if can_any_hand_over; then idle_by=$((now + idle_seconds)); fi
+        if [ "$now" -ge "$idle_by" ] || [ "$now" -ge "$begun_by" ]; then
+            log "no Sentinel begins"
+            return 1
+        fi
+        sleep 0.5
+    done
+}
+
+serve_until_one_begins() {
+    patient_until=$(($(date +%s) + patience_seconds))
+    while [ "$(date +%s)" -lt "$patient_until" ]; do
+        if can_any_hand_over; then
+            # It may have been replaced meanwhile.
+            ! is_replica || exit 0
+            if begin; then return; fi
+            let_writes_go_on
+        fi
+        ! another_is_master || exit 0
+        sleep 1
+    done
+    log "no Sentinel can hand over"
     return 1
 }
 
@@ -165,14 +199,11 @@ fi
 # A server that has not started yet has nothing to hand over.
 if [ -e "$deciding" ] || is_replica; then exit 0; fi
 log "stops as master"
-able=true
-await_who_can_hand_over || able=false
-# Else it was replaced meanwhile.
-! is_replica || exit 0
-hold_writes || exit 0
-let_the_others_catch_up
-"$able" || exit 0
-fail_over || true
+if ! serve_until_one_begins; then
+    hold_writes || exit 0
+    let_the_others_catch_up
+    exit 0
+fi
 deadline=$(($(date +%s) + handover_seconds))
 while ! another_is_master; do
     if [ "$(date +%s)" -ge "$deadline" ]; then

@@ -342,6 +342,31 @@ def test_a_master_goes_on_until_some_sentinel_can_hand_over(redis: Servers, tmp_
     assert redis.await_other_master(old).ask("get", "meanwhile") == "yes"
 
 
+TILTED_ONCE_HELD = """#!/bin/sh
+# In place of Sentinels that come to distrust their clocks once writes wait, while a file is there.
+case " $* " in
+    *" client pause "*) : >"$HELD" ;;
+    *" info sentinel "*) if [ -e "$TILT" ] && [ -e "$HELD" ]; then exec echo sentinel_tilt:1; fi ;;
+esac
+exec "$REAL" "$@"
+"""
+
+
+def test_writes_go_on_where_no_sentinel_begins_after_all(redis: Servers, tmp_path: Path) -> None:
+    """What stops a server keeps its machine busy: all Sentinels may distrust their clocks then."""
+    old, tilt, held = redis.master, tmp_path / "tilt", tmp_path / "held"
+    tilt.touch()
+    told = {"TILT": str(tilt), "HELD": str(held)}
+    stop = _with_client(old, tmp_path, TILTED_ONCE_HELD, **told).begin("stop-redis.sh")
+    eventually("writes wait", held.exists)
+    eventually("they go on", lambda: old.ask("set", "again", "yes") == "OK")
+    assert stop.poll() is None
+    tilt.unlink()
+    assert stop.wait(timeout=60) == 0
+    old.kill(signal.SIGTERM)
+    assert redis.await_other_master(old).ask("get", "again") == "yes"
+
+
 RECORDS = """#!/bin/sh
 # What the replicas have when the Sentinels are asked to choose one of them.
 case " $* " in

@@ -160,10 +160,10 @@ def lab(folder: Path) -> Iterator[Lab]:
         text=True,
         env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
     )
+    built = Lab(folder, holder)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
-        built = Lab(folder, holder)
         yield built
     finally:
         holder.kill()

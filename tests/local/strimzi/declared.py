@@ -12,7 +12,7 @@ from local.strimzi.operator import KAFKAS, POOLS, SECRETS, TOPICS, USERS, Operat
 Object = dict[str, Any]
 
 NAMESPACE, NAME = "sim-data", "kafka"
-TOPIC, USER = "events", "client"
+TOPIC, READ_ONLY, USER = "events", "others", "client"
 PASSWORD = "a password"
 
 
@@ -68,19 +68,22 @@ def pool(name: str, *roles: str, first: int = 0, **more: Any) -> Object:
     return made
 
 
-def topic(**config: Any) -> Object:
-    return thing("KafkaTopic", TOPIC, {"partitions": 3, "replicas": 3, "config": config})
+def topic(name: str = TOPIC, **config: Any) -> Object:
+    return thing("KafkaTopic", name, {"partitions": 3, "replicas": 3, "config": config})
 
 
 def user() -> Object:
     secret = {"name": "passwords", "key": USER}
-    rule = {"resource": {"type": "topic", "name": TOPIC}, "operations": ["Read", "Write"]}
+    rules = [
+        {"resource": {"type": "topic", "name": name}, "operations": operations}
+        for name, operations in {TOPIC: ["Read", "Write"], READ_ONLY: ["Read"]}.items()
+    ]
     spec = {
         "authentication": {
             "type": "scram-sha-512",
             "password": {"valueFrom": {"secretKeyRef": secret}},
         },
-        "authorization": {"type": "simple", "acls": [rule]},
+        "authorization": {"type": "simple", "acls": rules},
     }
     return thing("KafkaUser", USER, spec)
 

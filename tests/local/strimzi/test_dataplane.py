@@ -51,22 +51,25 @@ producer = Producer({
     "acks": "all",
     "enable.idempotence": True,
     "message.timeout.ms": 15000,
+    "error_cb": lambda error: errors.append(error.name()),
 })
-outcomes = []
-producer.produce(sys.argv[1], b"1", on_delivery=lambda error, _: outcomes.append(str(error)))
+errors, outcomes = [], []
+told = lambda error, _: outcomes.append(error.name() if error else "written")
+producer.produce(sys.argv[1], b"1", on_delivery=told)
 producer.flush(20)
-print(outcomes)
+print(json.dumps({"errors": errors, "outcomes": outcomes}))
 """
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Three servers, each broker and controller, with a topic and a user."""
+    """Three servers, each broker and controller, with two topics and a user."""
     recorder = declared.reconciled(
         tmp_path_factory.mktemp("keys"),
         declared.kafka(),
         declared.pool("pool", "broker", "controller"),
-        declared.topic(**{"retention.ms": 60_000}),
+        declared.topic(declared.TOPIC, **{"retention.ms": 60_000}),
+        declared.topic(declared.READ_ONLY),
         declared.user(),
     )
     with lab(tmp_path_factory.mktemp("lab")) as own:
@@ -98,17 +101,20 @@ def test_brokers_know_their_zones(told: dict[str, object]) -> None:
     assert told["racks"] == ["zone-1", "zone-2", "zone-3"]
 
 
-def written(running: Lab, topic: str, password: str) -> str:
-    return running.run(["python3", "-c", WRITE, topic, password])
+def written(running: Lab, topic: str, password: str) -> dict[str, list[str]]:
+    """What became of a message, and what went wrong with the connection."""
+    told: dict[str, list[str]] = json.loads(running.run(["python3", "-c", WRITE, topic, password]))
+    return told
 
 
 def test_a_declared_user_writes_where_it_may(running: Lab) -> None:
-    assert written(running, declared.TOPIC, declared.PASSWORD) == "['None']\n"
+    assert written(running, declared.TOPIC, declared.PASSWORD)["outcomes"] == ["written"]
 
 
 def test_a_wrong_password_is_refused(running: Lab) -> None:
-    assert "None" not in written(running, declared.TOPIC, "wrong")
+    assert "_AUTHENTICATION" in written(running, declared.TOPIC, "wrong")["errors"]
 
 
-def test_a_user_does_not_write_where_it_may_not(running: Lab) -> None:
-    assert "None" not in written(running, "__consumer_offsets", declared.PASSWORD)
+def test_a_user_does_not_write_where_it_may_only_read(running: Lab) -> None:
+    told = written(running, declared.READ_ONLY, declared.PASSWORD)
+    assert told["outcomes"] == ["TOPIC_AUTHORIZATION_FAILED"]

@@ -176,7 +176,10 @@ def test_a_drain_stops_where_a_store_does_not_get_whole(
         trials.drain(play.scene, "a-1")
 
 
-def test_an_eviction_that_a_budget_refuses_is_asked_for_again() -> None:
+def test_an_eviction_that_a_budget_refuses_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "STUCK_SECONDS", 30)
     api = Api(member("redis-0"))
     refusals = iter([False, False])
     api.held = {"redis-0": lambda: next(refusals, True)}

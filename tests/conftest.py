@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from local import cluster as clusters
@@ -24,6 +25,9 @@ TIERS = {
 # What a shell starts in the background ignores Ctrl-C, and so would all that it starts: some tests
 # press it, and would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says how busy the machine is, not whether it is right.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 TOPOLOGY = Topology("us-east-1", ("us-east-1a", "us-east-1b", "us-east-1c"))
 

@@ -69,7 +69,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values, st.booleans())
 def test_reads_any_value_as_pyyaml_does(value: Any, flow: bool) -> None:
     content = yaml.safe_dump(value, default_flow_style=flow, allow_unicode=True)

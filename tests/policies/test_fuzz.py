@@ -83,7 +83,7 @@ def broken(changes: list[tuple[tuple[int, tuple[Any, ...]], object]]) -> list[ma
     return objects
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), odd_values), min_size=1, max_size=4))
 def test_odd_values_crash_nothing(
     changes: list[tuple[tuple[int, tuple[Any, ...]], object]],
@@ -94,7 +94,7 @@ def test_odd_values_crash_nothing(
 
 
 @pytest.mark.parametrize("what", OPAQUE)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(place=st.sampled_from(PLACES))
 def test_what_cannot_be_read_alarms_no_rule(what: str, place: tuple[int, Any]) -> None:
     found = judge(broken([(place, OPAQUE[what])]))
@@ -116,7 +116,7 @@ SECRETIVE = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.tuples(
@@ -143,7 +143,7 @@ def test_check_of_odd_manifests_reports_or_refuses_and_shows_no_secret(
         assert CANARY not in form(report)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:

@@ -361,7 +361,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(KEYS, VALUES, max_size=8), st.booleans())
 def test_any_configuration_gives_settings_or_says_what_is_wrong(
     config: dict[str, Any], complete: bool
@@ -375,7 +375,7 @@ def test_any_configuration_gives_settings_or_says_what_is_wrong(
         assert isinstance(found, Settings)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | st.text(alphabet=":-[]{}&*!|>'\"#%@,?\n\t ab1"))
 def test_any_text_gives_settings_or_says_what_is_wrong(project: Project, text: str) -> None:
     path = project.root / FOLDER / "Pulumi.any.yaml"

@@ -9,14 +9,14 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from local.process import free_port
+from tests.waiting import eventually
 
 PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
 MASTER_NAME = "cache"
@@ -34,15 +34,6 @@ def connections(listener: socket.socket) -> int:
         except BlockingIOError:
             return count
         count += 1
-
-
-def eventually(what: str, check: Callable[[], object], seconds: float = 180) -> None:
-    """Poll until the check is true; fail after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g}s: {what}")
-        time.sleep(0.1)
 
 
 def free_ports(count: int) -> list[int]:

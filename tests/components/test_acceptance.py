@@ -6,11 +6,8 @@ Simulated nodes run no containers, so this shows admission, defaulting, quotas a
 from __future__ import annotations
 
 import json
-import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +19,14 @@ from components.foundation import Foundation, FoundationArgs
 from components.service import Service, ServiceArgs
 from stacks.settings import Settings
 from tests.components.conftest import Registry, registered_by
+from tests.kubectl import Kubectl
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
 PREFIX = "accepted"
 CORE, BEST_EFFORT = f"{PREFIX}-core", f"{PREFIX}-best-effort"
 FIXED, SCALED = "engine", "leaderboard"
-WAIT_SECONDS = 180
-
-
-@dataclass(frozen=True)
-class Kubectl:
-    """The administrator's own hand on the cluster."""
-
-    program: Path
-    kubeconfig: Path
-
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command that may fail."""
-        command = [str(self.program), f"--kubeconfig={self.kubeconfig}", *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-
-    def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run a command that must succeed, and return what it prints."""
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def apply(self, manifests: list[dict[str, Any]]) -> None:
-        """Apply objects on the server's side; unknown and misspelled fields are errors."""
-        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        self("apply", "--server-side", "--validate=strict", "-f", "-", stdin=body)
-
-    def ready_pods(self, namespace: str, workload: str) -> list[dict[str, Any]]:
-        """Return the Pods of a workload that are Ready."""
-        chosen = f"--selector={parts.NAME_LABEL}={workload}"
-        listed = json.loads(self("get", "pods", f"--namespace={namespace}", chosen, "-ojson"))
-        return [pod for pod in listed["items"] if _is_ready(pod)]
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _eventually(condition: Callable[[], object]) -> object:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS} s"
-        time.sleep(0.5)
-    return found
 
 
 def _program(settings: Settings) -> None:
@@ -128,7 +83,7 @@ def _differences(wanted: Any, stored: Any, path: str) -> Iterator[str]:
 
 
 def test_replicas_stand_in_three_zones(applied: Kubectl) -> None:
-    _eventually(lambda: len(applied.ready_pods(CORE, FIXED)) == 3)
+    eventually("three are ready", lambda: len(applied.ready_pods(CORE, FIXED)) == 3)
     nodes = json.loads(applied("get", "nodes", "-ojson"))["items"]
     zone_of = {n["metadata"]["name"]: n["metadata"]["labels"][parts.ZONE] for n in nodes}
     zones = Counter(zone_of[p["spec"]["nodeName"]] for p in applied.ready_pods(CORE, FIXED))
@@ -136,12 +91,12 @@ def test_replicas_stand_in_three_zones(applied: Kubectl) -> None:
 
 
 def test_autoscaler_sets_the_size_without_metrics(applied: Kubectl) -> None:
-    _eventually(lambda: len(applied.ready_pods(BEST_EFFORT, SCALED)) == 3)
+    eventually("three are ready", lambda: len(applied.ready_pods(BEST_EFFORT, SCALED)) == 3)
 
 
 def test_pods_have_the_value_of_their_priority(applied: Kubectl) -> None:
-    _eventually(lambda: applied.ready_pods(CORE, FIXED))
-    assert {p["spec"]["priority"] for p in applied.ready_pods(CORE, FIXED)} == {100_000}
+    found = eventually("one is ready", lambda: applied.ready_pods(CORE, FIXED))
+    assert {pod["spec"]["priority"] for pod in found} == {100_000}
 
 
 def test_a_privileged_pod_is_refused(applied: Kubectl) -> None:

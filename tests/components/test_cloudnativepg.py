@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ from stacks.systems.postgres import PostgresSettings
 from stacks.values import Objective
 from tests.components.conftest import Registry, registered_by
 from tests.components.operator_process import LOOPBACK, answers, network, reached_at, running
-from tests.components.test_acceptance import Kubectl, _differences, _eventually
+from tests.components.test_acceptance import _differences
 from tests.components.test_postgres import TOKEN
+from tests.kubectl import Kubectl
+from tests.waiting import LIMIT_SECONDS, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -103,7 +106,9 @@ def kubectl(
     names = [each["metadata"]["name"] for each in spaces]
     kubectl("delete", "namespace", "--wait=false", *names)
     # Other tests have operators of their own there.
-    kubectl("wait", "--for=delete", f"namespace/{OPERATOR_NAMESPACE}", "--timeout=60s")
+    kubectl(
+        "wait", "--for=delete", f"namespace/{OPERATOR_NAMESPACE}", f"--timeout={LIMIT_SECONDS:g}s"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -433,7 +438,7 @@ def test_it_makes_the_services_that_clients_are_told(
     told = {host.partition(".")[0] for host in hosts}
     assert told == {f"{NAME}-pooler"}
     wanted = told | {f"{NAME}-{role}" for role in ("rw", "ro", "r")}
-    _eventually(lambda: wanted <= _names(kubectl, "service", stack))
+    eventually("it made them", lambda: wanted <= _names(kubectl, "service", stack))
 
 
 def _published(registry: Registry) -> list[Any]:
@@ -449,7 +454,7 @@ def test_it_makes_the_certificates_that_servers_and_poolers_show(
     stack: str, applied: dict[str, subprocess.CompletedProcess[str]], kubectl: Kubectl
 ) -> None:
     wanted = {f"{NAME}-{use}" for use in ("ca", "server", "replication", "pooler")}
-    _eventually(lambda: wanted <= _names(kubectl, "secret", stack))
+    eventually("it made them", lambda: wanted <= _names(kubectl, "secret", stack))
 
 
 @every_stack
@@ -462,8 +467,8 @@ def test_a_drain_never_takes_the_primary_nor_two_standbys(
     """It lets a standby go only while the others run, and the primary only after a switchover."""
     standbys = declared[stack].one("Cluster").inputs["spec"]["instances"] - 1
     for name, least in ((NAME, standbys - 1), (f"{NAME}-primary", 1)):
-        _eventually(lambda name=name: _get(kubectl, "poddisruptionbudget", name, stack))  # type: ignore[misc]
-        assert _get(kubectl, "poddisruptionbudget", name, stack)["spec"]["minAvailable"] == least
+        find = partial(_get, kubectl, "poddisruptionbudget", name, stack)
+        assert eventually(f"it made {name}", find)["spec"]["minAvailable"] == least
 
 
 @every_stack
@@ -479,7 +484,7 @@ def test_poolers_stand_in_three_zones(
         pods = json.loads(kubectl("get", "pods", space, selector, "-ojson"))["items"]
         return {zone_of[pod["spec"]["nodeName"]] for pod in pods if "nodeName" in pod["spec"]}
 
-    _eventually(lambda: zones() == set(zone_of.values()))
+    eventually("one is in each zone", lambda: zones() == set(zone_of.values()), zones)
 
 
 @stacks_here
@@ -510,8 +515,7 @@ def test_the_plugin_archives_beside_the_first_instance(
 
 
 def _first(kubectl: Kubectl, stack: str) -> dict[str, Any]:
-    _eventually(lambda: _get(kubectl, "pod", f"{NAME}-1", stack))
-    return _get(kubectl, "pod", f"{NAME}-1", stack)
+    return eventually("it made the first", lambda: _get(kubectl, "pod", f"{NAME}-1", stack))
 
 
 @stacks_here
@@ -519,6 +523,10 @@ def test_it_stops_where_the_first_instance_should_tell_its_status(
     stack: str, applied: dict[str, subprocess.CompletedProcess[str]], kubectl: Kubectl
 ) -> None:
     unanswered = "Instance Status Extraction Error: HTTP communication issue"
-    _eventually(lambda: _get(kubectl, "cluster", NAME, stack)["status"].get("phase") == unanswered)
+
+    def phase() -> object:
+        return _get(kubectl, "cluster", NAME, stack)["status"].get("phase")
+
+    eventually("it says so", lambda: phase() == unanswered, phase)
     assert _names(kubectl, "pod", stack) >= {f"{NAME}-1"}
     assert f"{NAME}-2" not in _names(kubectl, "pod", stack)

@@ -22,7 +22,7 @@ from stacks.systems.kafka import KafkaSettings
 from stacks.systems.postgres import DatabaseSettings, PostgresSettings
 from tests.components import test_kafka, test_postgres
 from tests.components.conftest import registered_by
-from tests.components.test_acceptance import Kubectl
+from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.cluster
 

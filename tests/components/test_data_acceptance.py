@@ -21,7 +21,9 @@ from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
 from stacks.settings import Settings
 from tests.components.conftest import Registry, registered_by
-from tests.components.test_acceptance import Kubectl, _differences, _eventually
+from tests.components.test_acceptance import _differences
+from tests.kubectl import Kubectl
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -81,7 +83,7 @@ def test_server_stores_what_was_declared(declared: Registry, applied: Kubectl) -
 
 @pytest.mark.parametrize("workload", ["cache", "cache-sentinel"])
 def test_redis_stands_in_three_zones(applied: Kubectl, workload: str) -> None:
-    _eventually(lambda: len(applied.ready_pods(NAMESPACE, workload)) == 3)
+    eventually("three are ready", lambda: len(applied.ready_pods(NAMESPACE, workload)) == 3)
     nodes: list[dict[str, Any]] = json.loads(applied("get", "nodes", "-ojson"))["items"]
     zone_of = {n["metadata"]["name"]: n["metadata"]["labels"][parts.ZONE] for n in nodes}
     pods = applied.ready_pods(NAMESPACE, workload)

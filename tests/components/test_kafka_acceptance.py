@@ -13,7 +13,8 @@ import pytest
 from components.platform import Platform, PlatformArgs
 from stacks.loader import from_file, stacks
 from tests.components.conftest import registered_by
-from tests.components.test_acceptance import Kubectl, _differences
+from tests.components.test_acceptance import _differences
+from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.cluster
 

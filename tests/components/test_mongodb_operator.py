@@ -14,6 +14,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from stacks import loader
 from stacks.settings import Settings
 from tests.components.conftest import Registry, registered_by
 from tests.components.operator_process import answers, running
-from tests.components.test_acceptance import Kubectl, _differences, _eventually
+from tests.components.test_acceptance import _differences
+from tests.kubectl import Kubectl
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -145,7 +148,8 @@ def operator(
 @pytest.fixture(scope="module")
 def reconciled(applied: Kubectl, operator: Process) -> Kubectl:
     """The cluster once every member's Pod is Ready, as far as its node can tell."""
-    _eventually(lambda: len(applied.ready_pods(NAMESPACE, "percona-server-mongodb")) == 3)
+    members = partial(applied.ready_pods, NAMESPACE, "percona-server-mongodb")
+    eventually("three are ready", lambda: len(members()) == 3)
     return applied
 
 
@@ -233,16 +237,9 @@ def test_the_operator_keeps_to_the_declared_placement(
 
 
 def test_a_drain_takes_one_member_at_a_time(reconciled: Kubectl) -> None:
-    budget = _get(reconciled, "poddisruptionbudget", f"{NAME}-mongod-rs0")
-    assert budget["spec"]["maxUnavailable"] == 1
-    _eventually(
-        lambda: (
-            _get(reconciled, "poddisruptionbudget", f"{NAME}-mongod-rs0")["status"].get(
-                "expectedPods"
-            )
-            == 3
-        )
-    )
+    budget = partial(_get, reconciled, "poddisruptionbudget", f"{NAME}-mongod-rs0")
+    assert budget()["spec"]["maxUnavailable"] == 1
+    eventually("it counts all", lambda: budget()["status"].get("expectedPods") == 3, budget)
 
 
 def test_the_walls_are_around_the_members(declared: Registry, reconciled: Kubectl) -> None:
@@ -295,7 +292,7 @@ def test_the_operator_schedules_every_backup(
 ) -> None:
     tasks = declared.one("PerconaServerMongoDB").inputs["spec"]["backup"]["tasks"]
     wanted = {(task["name"], task["schedule"]) for task in tasks}
-    _eventually(lambda: _scheduled(operator) == wanted)
+    eventually("all are", lambda: _scheduled(operator) == wanted, lambda: _scheduled(operator))
 
 
 def _scheduled(operator: Process) -> set[tuple[str, str]]:
@@ -307,5 +304,5 @@ def _scheduled(operator: Process) -> set[tuple[str, str]]:
 def test_it_stops_where_the_first_member_would_found_the_replica_set(
     reconciled: Kubectl, operator: Process
 ) -> None:
-    _eventually(lambda: "initiating replset" in operator.log.read_text())
+    eventually("it tries", lambda: "initiating replset" in operator.log.read_text())
     assert _get(reconciled, "psmdb", NAME)["status"]["state"] != "ready"

@@ -23,9 +23,11 @@ from policies.rules import RULES
 from stacks.operators import OperatorsSettings, Source
 from stacks.systems.kafka import KafkaSettings
 from tests.components.conftest import Registered, Registry, registered_by
-from tests.components.test_acceptance import Kubectl, _differences, _eventually
+from tests.components.test_acceptance import _differences
+from tests.kubectl import Kubectl
 from tests.policies.analyzer_session import Session
 from tests.policies.conftest import PACK
+from tests.waiting import eventually
 
 unit = pytest.mark.unit
 
@@ -304,4 +306,4 @@ def test_two_replicas_stand_in_two_zones(declared: Registry, applied: Kubectl, n
         pods = json.loads(applied("get", "pods", space, f"-l{selector}", "-ojson"))["items"]
         return {zone_of[pod["spec"]["nodeName"]] for pod in pods if "nodeName" in pod["spec"]}
 
-    _eventually(lambda: len(zones()) == 2)
+    eventually("they are in two zones", lambda: len(zones()) == 2, zones)

@@ -30,9 +30,9 @@ from tests.components.redis_servers import (
     PASSWORD,
     Member,
     Servers,
-    eventually,
     servers,
 )
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.dataplane,

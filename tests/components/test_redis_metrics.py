@@ -17,8 +17,9 @@ from local.process import free_port
 from local.toolchain import build
 from local.toolchain.packages import ensure_redis
 from stacks.systems.redis import RedisSettings
-from tests.components.redis_servers import PASSWORD, Member, Servers, eventually, running
+from tests.components.redis_servers import PASSWORD, Member, Servers, running
 from tests.components.test_redis_servers import rendered_files
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.dataplane
 
@@ -68,15 +69,12 @@ def series(address: str) -> list[str]:
 
 def told(member: Member, folder: Path, metric: str) -> list[str]:
     """The series of one metric, once there are any."""
-    found: list[str] = []
     with exported(member, folder) as address:
 
-        def some() -> bool:
-            found[:] = [each for each in series(address) if re.match(rf"{metric}[ {{]", each)]
-            return bool(found)
+        def found() -> list[str]:
+            return [each for each in series(address) if re.match(rf"{metric}[ {{]", each)]
 
-        eventually(f"{metric} is told", some, 10)
-    return found
+        return eventually(f"{metric} is told", found, lambda: series(address))
 
 
 @pytest.mark.parametrize("metric", sorted(set(re.findall(r"\bredis_\w+", EXPRESSIONS))))

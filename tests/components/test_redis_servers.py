@@ -24,9 +24,9 @@ from tests.components.redis_servers import (
     MASTER_NAME,
     Member,
     Servers,
-    eventually,
     servers,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.dataplane
 

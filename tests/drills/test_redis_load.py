@@ -22,10 +22,10 @@ from tests.components.redis_servers import (
     MASTER_NAME,
     Servers,
     connections,
-    eventually,
     running,
 )
 from tests.components.test_redis_servers import rendered_files
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.dataplane
 

@@ -9,11 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from local.api import Api
 from local.cluster import Cluster
@@ -129,20 +127,6 @@ def read_until(command: subprocess.Popen[str], words: str, limit: float = 300) -
     finally:
         too_long.cancel()
     raise AssertionError(f"it ended without {words!r}, or took {limit:g} s:\n{''.join(lines)}")
-
-
-Found = TypeVar("Found")
-
-
-def until(
-    find: Callable[[], Found], limit: float = 60, otherwise: Callable[[], object] = str
-) -> Found:
-    """Wait until something is found, or holds; if it does not, fail with what there is instead."""
-    deadline = time.monotonic() + limit
-    while not (found := find()):
-        assert time.monotonic() < deadline, f"not found in {limit:.0f} s: {otherwise()}"
-        time.sleep(0.05)
-    return found
 
 
 def processes_with(*words: str) -> list[int]:

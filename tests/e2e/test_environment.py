@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from local.world import PROJECT
-from tests.e2e.checkout import Checkout, assert_whole, kill, processes_with, read_until, until
+from tests.e2e.checkout import Checkout, assert_whole, kill, processes_with, read_until
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -147,7 +148,7 @@ def test_a_provider_that_dies_in_mid_update_is_told_without_a_traceback(
     running = checkout.start("up", "dev")
     read_until(running, "up …")
     provider = ("local.providers.kubernetes", str(checkout.folder))
-    kill(until(lambda: processes_with(*provider)))
+    kill(eventually("the provider runs", lambda: processes_with(*provider)))
     output = running.communicate(timeout=300)[0]
     assert running.returncode == 1, output
     assert "Traceback" not in output
@@ -156,7 +157,8 @@ def test_a_provider_that_dies_in_mid_update_is_told_without_a_traceback(
 def test_ctrl_c_stops_cleanly(checkout: Checkout, changed_by_hand: dict[str, Any]) -> None:
     running = checkout.start("up", "dev")
     read_until(running, "up …")
-    until(lambda: processes_with("local.providers.kubernetes", str(checkout.folder)))
+    provider = ("local.providers.kubernetes", str(checkout.folder))
+    eventually("the provider runs", lambda: processes_with(*provider))
     running.send_signal(signal.SIGINT)
     output = running.communicate(timeout=300)[0]
     assert running.returncode == 1, output

@@ -26,8 +26,9 @@ from local.process import started_at
 from local.toolchain import build
 from local.toolchain.definitions import files as definition_files
 from tests.e2e import zone
-from tests.e2e.checkout import Checkout, until
+from tests.e2e.checkout import Checkout
 from tests.e2e.zone import Rest
+from tests.waiting import eventually
 
 LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
 pytestmark = [
@@ -156,7 +157,7 @@ def test_the_first_backups_are_complete(checkout: Checkout, up: str) -> None:
         with checkout.api("dev") as api:
             return {item.get("status", {}).get("phase", "") for item in api.items(BACKUPS)}
 
-    until(lambda: phases() == {"completed"}, 180)
+    eventually("all are completed", lambda: phases() == {"completed"}, phases)
 
 
 def test_a_cut_between_two_nodes_is_a_cut_between_those_two(checkout: Checkout, up: str) -> None:
@@ -244,11 +245,15 @@ def test_a_frozen_node_is_lost_and_returns_once_it_thaws(checkout: Checkout, up:
     with checkout.api("dev") as api:
         victim.freeze()
         try:
-            until(lambda: victim.name not in ready(api))
+            eventually("it is lost", lambda: victim.name not in ready(api))
         finally:
             victim.thaw()
-        until(lambda: victim.name in ready(api))
-        until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
+        eventually("it is back", lambda: victim.name in ready(api))
+        eventually("PostgreSQL is whole", lambda: postgres_is_whole(api))
+
+
+def postgres_is_whole(api: Api) -> bool:
+    return bool(api.get(CLUSTER)["status"].get("readyInstances") == 3)
 
 
 DATA = "sim-dev-data"
@@ -291,7 +296,7 @@ def test_a_lost_zone_takes_what_the_matrix_says_and_comes_back(checkout: Checkou
         assert again.returncode == 0, again.stdout + again.stderr
         assert checkout.result("up-dev.json")["nodes"] == {"real": 3, "simulated": 0}
         assert zone.truth(Rest(kube, DATA), asked, time.monotonic() + 60) == whole
-        until(lambda: api.get(CLUSTER)["status"].get("readyInstances") == 3, 180)
+        eventually("PostgreSQL is whole", lambda: postgres_is_whole(api))
 
 
 GUESTS = Path(__file__).with_name("guests.yaml")
@@ -337,9 +342,13 @@ def test_images_that_no_stack_names_run_once_a_node_has_them(
             *("keda-operator", "keda-metrics-apiserver", "keda-admission-webhooks"),
             *("prometheus-guest-0", "alertmanager-guest-0"),
         }
-        until(lambda: wanted == ready_pods(api, "guests"), 120, lambda: states(api, "guests"))
-        query = "pods/prometheus-guest-0:9090/proxy/api/v1/query?query=up"
-        until(lambda: values(api.get(f"/api/v1/namespaces/guests/{query}")) == ["1"], 60)
+        eventually(
+            "all guests are ready",
+            lambda: wanted == ready_pods(api, "guests"),
+            lambda: states(api, "guests"),
+        )
+        query = "/api/v1/namespaces/guests/pods/prometheus-guest-0:9090/proxy/api/v1/query?query=up"
+        eventually("Prometheus finds itself", lambda: values(api.get(query)) == ["1"])
 
 
 def keda_certificates(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from local.nodes import real
 from local.process import is_listening, started_at
 from local.toolchain import build
 from tests.conftest import TOPOLOGY
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -78,13 +78,6 @@ def pod(name: str, claim_name: str) -> dict[str, Any]:
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim_name}}],
         },
     }
-
-
-def until(holds: Callable[[], bool], limit: float = 30) -> None:
-    deadline = time.monotonic() + limit
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {limit:.0f} s"
-        time.sleep(0.1)
 
 
 def test_nodes_are_ready_over_three_zones(cluster: Cluster) -> None:
@@ -144,12 +137,13 @@ def test_a_claim_gets_a_volume_that_only_its_zone_can_use(cluster: Cluster) -> N
     }
     namespace = "/api/v1/namespaces/default"
     with cluster.api() as api:
-        until(lambda: bool(api.items(f"{namespace}/serviceaccounts")))
+        eventually("Pods may be made", lambda: api.items(f"{namespace}/serviceaccounts"))
         api.create("/apis/storage.k8s.io/v1/storageclasses", storage)
         api.create(f"{namespace}/persistentvolumeclaims", claim("data"))
         api.create(f"{namespace}/pods", pod("consumer", "data"))
-        until(lambda: api.get(f"{namespace}/pods/consumer")["status"]["phase"] == "Running")
-        node = api.get(f"{namespace}/pods/consumer")["spec"]["nodeName"]
+        consumer = f"{namespace}/pods/consumer"
+        eventually("the Pod runs", lambda: api.get(consumer)["status"]["phase"] == "Running")
+        node = api.get(consumer)["spec"]["nodeName"]
         bound = api.get(f"{namespace}/persistentvolumeclaims/data")
         volume = api.get(f"/api/v1/persistentvolumes/{bound['spec']['volumeName']}")
     term = volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]
@@ -166,7 +160,7 @@ def test_a_killed_part_is_mended_and_nothing_is_lost(
     pid = own.part(part).pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until(lambda: started_at(pid) is None)
+    eventually("it is dead", lambda: started_at(pid) is None)
     ensure(own)
     with own.api() as api:
         names = [m["name"] for m in api.metadata("/api/v1/namespaces/default/configmaps")]

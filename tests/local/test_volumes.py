@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from local.volumes.service import (
     size_in_bytes,
 )
 from tests.conftest import TOPOLOGY
+from tests.waiting import LIMIT_SECONDS, eventually
 
-LIMIT_SECONDS = 120.0
 PROVISIONER = "volumes.test"
 SPACE = "/api/v1/namespaces/volumes"
 CLAIMS = f"{SPACE}/persistentvolumeclaims"
@@ -37,13 +36,6 @@ SELECTED = "volume.kubernetes.io/selected-node"
 HERE, ELSEWHERE = (f"{zone}-1" for zone in TOPOLOGY.zones[:2])
 
 Made = dict[str, Any]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {LIMIT_SECONDS:.0f} s"
-        time.sleep(0.05)
 
 
 def storage_class(name: str, policy: str, binding: str = "WaitForFirstConsumer") -> Made:
@@ -94,7 +86,7 @@ def server(cluster: Cluster) -> Iterator[Server]:
         for policy in ("Delete", "Retain"):
             body = snapshot_class(f"snapshots-{policy.lower()}", policy)
             api.create(f"{SNAPSHOT_API}/volumesnapshotclasses", body)
-        until(lambda: bool(api.items(f"{SPACE}/serviceaccounts")))
+        eventually("Pods may be made", lambda: api.items(f"{SPACE}/serviceaccounts"))
     server = Server(cluster)
     try:
         yield server
@@ -147,8 +139,15 @@ def use(api: Api, name: str, node: str = HERE) -> None:
 
 def bound(api: Api, name: str) -> Made:
     """The volume that a claim was bound to."""
-    until(lambda: api.get(f"{CLAIMS}/{name}")["status"]["phase"] == "Bound")
-    return api.get(f"{VOLUMES}/{api.get(f'{CLAIMS}/{name}')['spec']['volumeName']}")
+    claim = f"{CLAIMS}/{name}"
+    eventually(f"{name} is bound", lambda: api.get(claim)["status"]["phase"] == "Bound")
+    return api.get(f"{VOLUMES}/{api.get(claim)['spec']['volumeName']}")
+
+
+def annotations_of(api: Api, name: str) -> dict[str, str]:
+    """The annotations of a claim."""
+    found: dict[str, str] = api.get(f"{CLAIMS}/{name}")["metadata"].get("annotations", {})
+    return found
 
 
 def volume_for(
@@ -191,7 +190,7 @@ def ready(api: Api, name: str) -> Made:
         found: Made = api.get(f"{SNAPSHOTS}/{name}").get("status", {})
         return found
 
-    until(lambda: bool(status().get("readyToUse")))
+    eventually(f"{name} is ready", lambda: status().get("readyToUse"), status)
     return status()
 
 
@@ -220,7 +219,8 @@ def test_a_claim_is_bound_to_a_folder_of_the_node_that_its_pod_is_scheduled_to(
         "kubernetes.io/hostname": [ELSEWHERE],
         "topology.kubernetes.io/zone": [TOPOLOGY.zones[1]],
     }
-    until(lambda: api.get(f"{SPACE}/pods/first")["spec"].get("nodeName") == ELSEWHERE)
+    pod = f"{SPACE}/pods/first"
+    eventually("the Pod is there", lambda: api.get(pod)["spec"].get("nodeName") == ELSEWHERE)
 
 
 @pytest.mark.cluster
@@ -239,7 +239,8 @@ def test_a_released_volume_is_deleted_with_its_folder(api: Api) -> None:
     volume = volume_for(api, "short")
     (folder_of(volume) / "file").write_text("x")
     release(api, "short")
-    until(lambda: volume["metadata"]["name"] not in names(api, VOLUMES))
+    name = volume["metadata"]["name"]
+    eventually("the volume is gone", lambda: name not in names(api, VOLUMES))
     assert not folder_of(volume).exists()
 
 
@@ -248,7 +249,7 @@ def test_a_retained_volume_stays_when_released(api: Api) -> None:
     volume = volume_for(api, "kept", "retained")
     path = f"{VOLUMES}/{volume['metadata']['name']}"
     release(api, "kept")
-    until(lambda: api.get(path)["status"]["phase"] == "Released")
+    eventually("it is released", lambda: api.get(path)["status"]["phase"] == "Released")
     other = volume_for(api, "after-kept")  # a whole turn later
     assert folder_of(volume).exists()
     assert folder_of(other).exists()
@@ -265,7 +266,7 @@ def test_it_ends_on_sigterm_and_the_next_goes_on(
     try:
         make_claim(api, "meanwhile")
         use(api, "meanwhile")
-        until(lambda: SELECTED in api.get(f"{CLAIMS}/meanwhile")["metadata"].get("annotations", {}))
+        eventually("a node is selected", lambda: SELECTED in annotations_of(api, "meanwhile"))
         uid = api.get(f"{CLAIMS}/meanwhile")["metadata"]["uid"]
         half_done = Folders(cluster.folder).volume(HERE, f"pvc-{uid}")
         half_done.mkdir(mode=0o777)  # as if it had ended between the folder and its volume
@@ -294,10 +295,12 @@ def test_a_second_run_waits_and_takes_over(api: Api, cluster: Cluster, server: S
 def test_a_larger_claim_is_granted(api: Api) -> None:
     volume = volume_for(api, "growing")
     larger = {"spec": {"resources": {"requests": {"storage": "3Gi"}}}}
-    api.merge(f"{CLAIMS}/growing", larger)
-    until(lambda: api.get(f"{CLAIMS}/growing")["status"]["capacity"] == {"storage": "3Gi"})
+    claim = f"{CLAIMS}/growing"
+    api.merge(claim, larger)
+    wanted = {"storage": "3Gi"}
+    eventually("the claim is larger", lambda: api.get(claim)["status"]["capacity"] == wanted)
     path = f"{VOLUMES}/{volume['metadata']['name']}"
-    assert api.get(path)["spec"]["capacity"] == {"storage": "3Gi"}
+    assert api.get(path)["spec"]["capacity"] == wanted
 
 
 @pytest.mark.cluster
@@ -327,7 +330,7 @@ def test_a_snapshot_needs_as_large_a_claim(api: Api) -> None:
     ready(api, "large-point")
     make_claim(api, "too-small", dataSource=snapshot_source("large-point"))
     use(api, "too-small")
-    until(lambda: bool(events(api, "too-small")))
+    eventually("it is told", lambda: events(api, "too-small"))
     assert "needs 2Gi, but 1Gi is asked for" in events(api, "too-small")[0]
 
 
@@ -338,7 +341,7 @@ def test_a_deleted_snapshot_takes_its_copy_along(api: Api, cluster: Cluster) -> 
     content = ready(api, "passing")["boundVolumeSnapshotContentName"]
     assert Folders(cluster.folder).snapshot(content).is_dir()
     api.delete(f"{SNAPSHOTS}/passing")
-    until(lambda: content not in names(api, CONTENTS))
+    eventually("its content is gone", lambda: content not in names(api, CONTENTS))
     assert not Folders(cluster.folder).snapshot(content).exists()
 
 
@@ -372,9 +375,9 @@ def test_a_retained_copy_can_be_bound_to_a_new_snapshot(api: Api) -> None:
 def test_a_snapshot_of_a_claim_without_volume_says_what_it_waits_for(api: Api) -> None:
     make_claim(api, "unused")
     take_snapshot(api, "early", persistentVolumeClaimName="unused")
-    until(lambda: "error" in api.get(f"{SNAPSHOTS}/early").get("status", {}))
-    error = api.get(f"{SNAPSHOTS}/early")["status"]["error"]["message"]
-    assert error == "waiting for PersistentVolumeClaim unused to be bound"
+    early = f"{SNAPSHOTS}/early"
+    error = eventually("it says so", lambda: api.get(early).get("status", {}).get("error"))
+    assert error["message"] == "waiting for PersistentVolumeClaim unused to be bound"
     use(api, "unused")
     assert "error" not in ready(api, "early")
 
@@ -395,7 +398,7 @@ def test_what_a_folder_cannot_be_is_refused_in_an_event(
     name = f"refused-{request.node.callspec.id}"
     api.create(STORAGE_CLASSES, storage_class("at-once", "Delete", "Immediate"))
     make_claim(api, name, **spec)
-    until(lambda: bool(events(api, name)))
+    eventually("it is told", lambda: events(api, name))
     assert events(api, name)[0].startswith("ProvisioningFailed: ")
     assert events(api, name)[0].endswith(message)
 
@@ -408,7 +411,7 @@ def test_only_allowed_zones_get_volumes(api: Api) -> None:
     api.create(STORAGE_CLASSES, body)
     make_claim(api, "wrong-zone", "second-zone")
     api.merge(f"{CLAIMS}/wrong-zone", {"metadata": {"annotations": {SELECTED: HERE}}})
-    until(lambda: bool(events(api, "wrong-zone")))
+    eventually("it is told", lambda: events(api, "wrong-zone"))
     assert f"node {HERE} is in none of the allowedTopologies" in events(api, "wrong-zone")[0]
     assert folder_of(volume_for(api, "right-zone", "second-zone", ELSEWHERE)).is_dir()
 
@@ -417,7 +420,7 @@ def test_only_allowed_zones_get_volumes(api: Api) -> None:
 def test_a_claim_on_a_node_that_is_gone_is_given_back_to_the_scheduler(api: Api) -> None:
     make_claim(api, "nowhere")
     api.merge(f"{CLAIMS}/nowhere", {"metadata": {"annotations": {SELECTED: "gone"}}})
-    until(lambda: SELECTED not in api.get(f"{CLAIMS}/nowhere")["metadata"].get("annotations", {}))
+    eventually("no node is selected", lambda: SELECTED not in annotations_of(api, "nowhere"))
 
 
 def test_a_copy_that_was_interrupted_is_begun_again(tmp_path: Path) -> None:

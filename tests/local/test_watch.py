@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,11 +16,9 @@ from local.api import Api, RefusedError
 from local.cluster import Cluster
 from local.errors import LocalError
 from local.watch import Watched
+from tests.waiting import LIMIT_SECONDS, eventually
 
 PATH = "/api/v1/namespaces/watched/configmaps"
-LIMIT_SECONDS = 20.0
-
-Script = list[Callable[[], dict[str, Any] | None]]
 
 
 def config_map(name: str, version: str = "1", **data: str) -> dict[str, Any]:
@@ -71,13 +69,6 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "RETRY_SECONDS", 0.01)
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {LIMIT_SECONDS:.0f} s"
-        time.sleep(0.01)
-
-
 def names(watched: Watched) -> set[str]:
     return {name for _, name in watched.objects(PATH)}
 
@@ -98,7 +89,7 @@ def test_a_watch_that_ends_is_followed_by_a_new_list(failure: Exception | None) 
     events = [] if failure is None else [failure]
     api = ScriptedApi(listing(config_map("a")), listing(config_map("b")), watches=[events, []])
     with Watched(lambda: api, [PATH]) as watched:
-        until(lambda: names(watched) == {"b"})
+        eventually("the new list is seen", lambda: names(watched) == {"b"})
 
 
 def test_an_unknown_collection_is_empty_until_it_appears() -> None:
@@ -115,7 +106,7 @@ def test_an_unknown_collection_is_empty_until_it_appears() -> None:
         next(watched.changes(LIMIT_SECONDS))
         assert names(watched) == set()
         appeared.set()
-        until(lambda: names(watched) == {"a"})
+        eventually("it is seen", lambda: names(watched) == {"a"})
 
 
 def test_a_new_list_that_says_the_same_is_no_change() -> None:
@@ -123,7 +114,7 @@ def test_a_new_list_that_says_the_same_is_no_change() -> None:
     with Watched(lambda: api, [PATH]) as watched:
         changes = watched.changes(0.5)
         next(changes)
-        until(lambda: not api.watches)
+        eventually("all watches have ended", lambda: not api.watches)
         start = time.monotonic()
         next(changes)
         assert time.monotonic() - start > 0.4
@@ -170,13 +161,16 @@ def test_a_real_collection_is_followed(cluster: Cluster) -> None:
         api.create("/api/v1/namespaces", {"metadata": {"name": "watched"}})
         api.create(PATH, {"metadata": {"name": "a"}, "data": {"x": "1"}})
         with Watched(cluster.api, [PATH]) as watched:
-            until(lambda: ("watched", "a") in watched.objects(PATH))
+            eventually("it is seen", lambda: names(watched) >= {"a"})
             api.create(PATH, {"metadata": {"name": "b"}})
-            until(lambda: ("watched", "b") in watched.objects(PATH))
+            eventually("a new one is seen", lambda: names(watched) >= {"b"})
             api.merge(f"{PATH}/a", {"data": {"x": "2"}})
-            until(lambda: watched.objects(PATH)["watched", "a"]["data"] == {"x": "2"})
+            eventually(
+                "a change is seen",
+                lambda: watched.objects(PATH)["watched", "a"]["data"] == {"x": "2"},
+            )
             api.delete(f"{PATH}/b")
-            until(lambda: ("watched", "b") not in watched.objects(PATH))
+            eventually("its end is seen", lambda: "b" not in names(watched))
             start = time.monotonic()
     assert time.monotonic() - start < watch.END_SECONDS / 2
     assert not any(thread.is_alive() for thread in watched._threads.values())

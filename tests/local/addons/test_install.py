@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from local.api import Api, RefusedError
 from local.cluster import Cluster
 from local.errors import LocalError
 from local.pki import Pki
+from tests.waiting import eventually
 
 IMAGES = {name: f"node.local/{name}:0123456789ab" for name in addons.IMAGES} | {
     "postgres": "node.local/postgres:15.14-0123456789ab"
@@ -27,7 +27,6 @@ IMAGES = {name: f"node.local/{name}:0123456789ab" for name in addons.IMAGES} | {
 DEPLOYMENTS = [where for kind, *where in addons.PROGRAMS if kind == "Deployment"]
 HELD_BACK = ("webhookconfigurations/", "apiservices/")
 """What would have the API server call Pods, which do not run on simulated nodes."""
-SECONDS = 60.0
 
 
 class Careful(Api):
@@ -57,14 +56,7 @@ def api(cluster: Cluster) -> Iterator[Careful]:
         finally:
             for path in dict.fromkeys(reversed(careful.applied)):
                 careful.delete(path)
-            wait_until(lambda: gone(careful, f"/api/v1/namespaces/{NAMESPACE}"))
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {SECONDS:.0f} s"
-        time.sleep(0.2)
+            eventually("all is gone", lambda: gone(careful, f"/api/v1/namespaces/{NAMESPACE}"))
 
 
 def gone(api: Api, path: str) -> bool:
@@ -155,7 +147,7 @@ def test_before_an_installation_everything_is_missing(api: Careful) -> None:
 @pytest.mark.cluster
 def test_all_is_accepted_runs_in_two_zones_and_stays_as_it_is(api: Careful) -> None:
     addons.install(api, IMAGES, print)
-    wait_until(lambda: not addons.ready(api))
+    eventually("all is ready", lambda: not addons.ready(api), lambda: addons.ready(api))
     for namespace, name in DEPLOYMENTS:
         assert len({zone for zone, _ in places(api, namespace, name)}) == 2
     before = versions(api)
@@ -167,7 +159,7 @@ def test_all_is_accepted_runs_in_two_zones_and_stays_as_it_is(api: Careful) -> N
 def test_each_node_has_a_name_server_and_asks_it(api: Careful) -> None:
     """A node that is lost takes no other's name server along."""
     addons.install(api, IMAGES, print)
-    wait_until(lambda: not addons.ready(api))
+    eventually("all is ready", lambda: not addons.ready(api), lambda: addons.ready(api))
     nodes = {node["metadata"]["name"] for node in api.items("/api/v1/nodes")}
     assert {node for _, node in places(api, "kube-system", "coredns")} == nodes
     slices = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
@@ -181,7 +173,8 @@ def test_each_node_has_a_name_server_and_asks_it(api: Careful) -> None:
             for end, by in zip(ends, asked, strict=True)
         )
 
-    wait_until(lambda: hints() == [(node, [node]) for node in sorted(nodes)])
+    wanted = [(node, [node]) for node in sorted(nodes)]
+    eventually("each node asks its own", lambda: hints() == wanted, hints)
 
 
 @pytest.mark.cluster
@@ -190,7 +183,7 @@ def test_what_does_not_run_yet_is_named_with_how_much_does(
     api: Careful, kind: str, name: str
 ) -> None:
     addons.install(api, IMAGES, print)
-    wait_until(lambda: not addons.ready(api))
+    eventually("all is ready", lambda: not addons.ready(api), lambda: addons.ready(api))
     wanted = len(places(api, "kube-system", name))
     # No node is that large, so the new revision's first Pod waits and the old ones stay.
     path = f"/apis/apps/v1/namespaces/kube-system/{kind.lower()}s/{name}"
@@ -199,7 +192,7 @@ def test_what_does_not_run_yet_is_named_with_how_much_does(
     api.apply(path, body, "local-addons")
     assert addons.ready(api) == [f"kube-system/{name} 0/{wanted}"]
     updated = "updatedNumberScheduled" if kind == "DaemonSet" else "updatedReplicas"
-    wait_until(lambda: api.get(path)["status"].get(updated) == 1)
+    eventually("one Pod is of the new revision", lambda: api.get(path)["status"].get(updated) == 1)
     assert addons.ready(api) == [f"kube-system/{name} 0/{wanted}"]
 
 

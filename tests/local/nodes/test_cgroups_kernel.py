@@ -14,7 +14,7 @@ import pytest
 
 from local.nodes import cgroups, host
 from local.nodes.cgroups import Cgroup
-from tests.e2e.checkout import until
+from tests.waiting import eventually
 
 LACKS = host.lacks(Path("/tmp"))  # noqa: S108, a folder to try in
 pytestmark = [
@@ -75,12 +75,12 @@ def test_a_frozen_process_does_nothing_until_it_thaws(group: Cgroup, tmp_path: P
     output = tmp_path / "out"
     process = inside(group, COUNTING, output)
     try:
-        until(lambda: output.stat().st_size)
+        eventually("it counts", lambda: output.stat().st_size)
         group.freeze(frozen=True)
-        until(lambda: _is_still(output))
+        eventually("it stands still", lambda: _is_still(output))
         group.freeze(frozen=False)
         still = output.stat().st_size
-        until(lambda: output.stat().st_size > still)
+        eventually("it goes on", lambda: output.stat().st_size > still)
     finally:
         process.kill()
         process.wait(10)
@@ -94,7 +94,7 @@ def test_the_daemons_of_a_node_come_before_its_pods(group: Cgroup, tmp_path: Pat
             if (pods / name).exists():
                 (pods / name).write_text(weight or (file.parent / name).read_text())
     with busy((group, "system"), (group, "kubepods"), folder=tmp_path) as (daemon, pod):
-        until(lambda: _ticks(daemon) + _ticks(pod) > 200)
+        eventually("both had 2 s", lambda: _ticks(daemon) + _ticks(pod) > 200)
         assert _ticks(daemon) > 4 * _ticks(pod)
 
 
@@ -104,7 +104,7 @@ def test_a_node_that_comes_last_leaves_the_cpu_to_the_others(group: Cgroup, tmp_
     group.yield_cpu(last=True)
     try:
         with busy((group, "system"), (other, "system"), folder=tmp_path) as (last, first):
-            until(lambda: _ticks(last) + _ticks(first) > 200)
+            eventually("both had 2 s", lambda: _ticks(last) + _ticks(first) > 200)
             assert _ticks(first) > 4 * _ticks(last)
     finally:
         other.remove()

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from local.nodes.lan import Lan
 from local.process import free_port, is_listening
 from local.world import PROJECT
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.dataplane
 
@@ -68,7 +68,7 @@ def gateway(tmp_path: Path, lan: Lan) -> Iterator[int]:
         _running([*echo, str(aws_port)]),
         _running(command),
     ):
-        _until(lambda: is_listening(port) and is_listening(aws_port))
+        eventually("both listen", lambda: is_listening(port) and is_listening(aws_port))
         yield port
 
 
@@ -84,7 +84,7 @@ def test_a_network_is_lost_once_its_holder_died(lan: Lan) -> None:
     pid = lan.holder.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    _until(lan.is_lost)
+    eventually("it is lost", lan.is_lost)
     lan.stop()
     assert not lan.is_lost()
 
@@ -127,10 +127,3 @@ def _running(command: list[str]) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
-
-
-def _until(holds: Callable[[], bool], limit: float = 20) -> None:
-    deadline = time.monotonic() + limit
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

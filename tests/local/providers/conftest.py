@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,34 +15,16 @@ import pytest
 from pulumi import automation
 
 from tests.conftest import tool
+from tests.kubectl import Kubectl
 
 PROVIDERS = Path(__file__).parents[3] / "local" / "providers" / "bin"
 
 Program = Callable[[], None]
 
 
-@dataclass(frozen=True)
-class Kubectl:
-    """The user's own hand on the cluster."""
-
-    kubeconfig: Path
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl and return what it prints."""
-        command = [str(tool("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def get(self, *arguments: str) -> dict[str, Any]:
-        """Read one object."""
-        found: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
-        return found
-
-
 @pytest.fixture(scope="session")
 def kubectl(kubeconfig: Path) -> Kubectl:
-    return Kubectl(kubeconfig)
+    return Kubectl(tool("kubectl"), kubeconfig)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from pulumi import automation
 from pulumi.automation import CommandError
 from pulumi.automation.events import EngineEvent
 
-from tests.local.providers.conftest import Kubectl, Program, Stack, declare
+from tests.kubectl import Kubectl
+from tests.local.providers.conftest import Program, Stack, declare
 
 pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.usefixtures("namespace")]
 

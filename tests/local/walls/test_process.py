@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +13,10 @@ import pytest
 
 from local.cluster import Cluster
 from tests.local.walls.objects import policy
+from tests.waiting import LIMIT_SECONDS, eventually
 
 pytestmark = pytest.mark.cluster
 
-LIMIT_SECONDS = 120.0
 POLICIES = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"
 PODS = "/api/v1/namespaces/default/pods"
 NODE = "us-east-1a-1"
@@ -41,13 +40,6 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {LIMIT_SECONDS:.0f} s"
-        time.sleep(0.01)
-
-
 def test_a_policy_reaches_the_node_of_its_pods(cluster: Cluster, tmp_path: Path) -> None:
     ruleset = tmp_path / NODE
     pod = {
@@ -58,11 +50,14 @@ def test_a_policy_reaches_the_node_of_its_pods(cluster: Cluster, tmp_path: Path)
     with cluster.api() as api, running("-c", INTO_FILES, str(cluster.folder), str(tmp_path)):
         api.create(PODS, pod)
         try:
-            until(lambda: ruleset.exists() and " : accept" in ruleset.read_text())
+            eventually(
+                "it is open", lambda: ruleset.exists() and " : accept" in ruleset.read_text()
+            )
             api.create(POLICIES, isolating)
-            until(lambda: " : goto ingress-pod/default/walled" in ruleset.read_text())
+            walled = " : goto ingress-pod/default/walled"
+            eventually("it is walled in", lambda: walled in ruleset.read_text())
             api.delete(f"{POLICIES}/isolating")
-            until(lambda: "goto" not in ruleset.read_text())
+            eventually("it is open again", lambda: "goto" not in ruleset.read_text())
         finally:
             api.delete(f"{POLICIES}/isolating")
             api.delete(f"{PODS}/walled")

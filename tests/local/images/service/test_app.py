@@ -27,12 +27,11 @@ from tests.components.redis_servers import (
     HOST,
     Servers,
     connections,
-    eventually,
     free_ports,
     running,
 )
 from tests.components.test_redis_servers import rendered_files
-from tests.e2e.checkout import until
+from tests.waiting import eventually
 
 PROJECT = Path(__file__).parents[4]
 PASSWORD = "never-to-be-seen"
@@ -126,7 +125,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             )
         service = Service(port, process, log)
         running.append(service)
-        eventually("it is ready", lambda: _answers(service), seconds=20)
+        eventually("it is ready", lambda: _answers(service))
         return service
 
     yield begin
@@ -412,7 +411,7 @@ def test_work_goes_on_with_the_new_master(start: Start, redis: Servers, tmp_path
     old = redis.master
     old.kill()
     redis.await_other_master(old)
-    eventually("work succeeds again", lambda: engine.ask()[0] == 200, seconds=20)
+    eventually("work succeeds again", lambda: engine.ask()[0] == 200)
     assert redis.master is not old
 
 
@@ -438,7 +437,11 @@ def test_a_cached_entry_outlives_its_store_for_as_long_as_the_catalogue_says(
         assert made[:2] == (200, False)
         return seen == made
 
-    until(found, otherwise=lambda: (ask(maker), ask(cut_off), cut_off.lines()[-3:]))
+    eventually(
+        "the other finds it",
+        found,
+        lambda: (ask(maker), ask(cut_off), cut_off.lines()[-3:]),
+    )
     eventually("it is stale, and served", lambda: ask(cut_off)[:2] == (200, True))
     eventually("it is too old to be served", lambda: ask(cut_off)[0] == 503)
 
@@ -501,15 +504,15 @@ def test_hanging_work_is_not_answered_until_the_fault_ends(start: Start) -> None
 def test_a_stuck_loop_fails_liveness_and_readiness_but_not_startup(start: Start) -> None:
     service = start(STUCK_SECONDS="1")
     service.fault("kind=stuck")
-    eventually("liveness fails", lambda: service.probe("live") == 503, seconds=10)
+    eventually("liveness fails", lambda: service.probe("live") == 503)
     assert (service.probe("ready"), service.probe("startup")) == (503, 200)
 
 
 def test_a_loop_that_goes_on_is_live_again(start: Start) -> None:
     service = start(STUCK_SECONDS="1")
     service.fault("kind=stuck&seconds=4")
-    eventually("liveness fails", lambda: service.probe("live") == 503, seconds=10)
-    eventually("it is live again", lambda: service.probe("live") == 200, seconds=10)
+    eventually("liveness fails", lambda: service.probe("live") == 503)
+    eventually("it is live again", lambda: service.probe("live") == 200)
 
 
 def test_an_unready_service_is_live_and_works(start: Start) -> None:
@@ -523,7 +526,7 @@ def test_a_leak_takes_memory_until_it_ends(start: Start) -> None:
     before = service.memory()
     service.fault("kind=leak&mib=80&seconds=2")
     assert service.memory() >= before + 75
-    eventually("the memory is free", lambda: service.memory() < before + 20, seconds=10)
+    eventually("the memory is free", lambda: service.memory() < before + 20)
 
 
 def test_a_crash_ends_the_process_with_an_error(start: Start) -> None:
@@ -536,7 +539,7 @@ def test_a_crash_ends_the_process_with_an_error(start: Start) -> None:
 def test_a_fault_ends_by_itself(start: Start) -> None:
     service = start()
     service.fault("kind=fail&seconds=0.5")
-    eventually("work succeeds again", lambda: service.ask()[0] == 200, seconds=10)
+    eventually("work succeeds again", lambda: service.ask()[0] == 200)
 
 
 def test_all_faults_end_on_request(start: Start) -> None:
@@ -578,9 +581,9 @@ def test_a_stop_finishes_what_is_under_way_and_takes_nothing_new(start: Start) -
     service = start()
     service.fault("kind=slow&ms=3000")
     with in_background(service.ask) as under_way:
-        eventually("it works", lambda: service.metric("in_flight") == 1, seconds=10)
+        eventually("it works", lambda: service.metric("in_flight") == 1)
         service.process.send_signal(signal.SIGTERM)
-        eventually("it is not ready", lambda: service.probe("ready") == 503, seconds=2)
+        eventually("it is not ready", lambda: service.probe("ready") == 503)
         assert service.probe("live") == 200
         assert service.ask()[0] == 503
         assert under_way.result(timeout=10)[0] == 200
@@ -597,7 +600,7 @@ def test_work_that_outlasts_the_stop_is_given_up(start: Start) -> None:
     service = start(SHUTDOWN_SECONDS="0.5")
     service.fault("kind=slow&ms=20000")
     with in_background(service.ask) as under_way:
-        eventually("it works", lambda: service.metric("in_flight") == 1, seconds=10)
+        eventually("it works", lambda: service.metric("in_flight") == 1)
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=10) == 1
         assert under_way.exception(timeout=10) is not None

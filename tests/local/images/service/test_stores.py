@@ -19,10 +19,10 @@ from tests.components.redis_servers import (
     HOST,
     MASTER_NAME,
     Servers,
-    eventually,
     running,
 )
 from tests.components.test_redis_servers import rendered_files
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.dataplane
 
@@ -82,18 +82,18 @@ def test_a_new_master_is_found_without_any_name_server(
     old = cache.master
     old.kill()
     cache.await_other_master(old)
-    eventually("the new master is used", lambda: succeeds(store), seconds=20)
+    eventually("the new master is used", lambda: succeeds(store))
 
 
 def test_sentinels_that_moved_are_found_by_their_names(store: Redis, names: Names) -> None:
     names.address = NOBODY
     assert not succeeds(store)
     names.address = HOST
-    eventually("the Sentinels are found again", lambda: succeeds(store), seconds=20)
+    eventually("the Sentinels are found again", lambda: succeeds(store))
 
 
 def test_names_that_nobody_can_tell_are_asked_for_again(store: Redis, names: Names) -> None:
     names.address = None
     assert not succeeds(store)
     names.address = HOST
-    eventually("the Sentinels are found again", lambda: succeeds(store), seconds=20)
+    eventually("the Sentinels are found again", lambda: succeeds(store))

@@ -31,11 +31,13 @@ from tests.components.redis_servers import (
     running,
 )
 from tests.components.test_redis_servers import rendered_files
-from tests.waiting import eventually
+from tests.waiting import LIMIT_SECONDS, eventually
 
 PROJECT = Path(__file__).parents[4]
 PASSWORD = "never-to-be-seen"
 PROBES = ("startup", "ready", "live")
+PATIENT = {"X-Deadline-Ms": "60000"}
+"""Of a caller that waits as long as any can: on a busy machine, work takes its time."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Service:
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Status and text of an answer."""
-        connection = http.client.HTTPConnection("localhost", self.port, timeout=20)
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=LIMIT_SECONDS)
         try:
             connection.request(method, path, headers=dict(headers or {}))
             answer = connection.getresponse()
@@ -66,9 +68,13 @@ class Service:
             connection.close()
 
     def fault(self, query: str) -> None:
-        """Begin a fault."""
-        status, answer = self.ask(f"/fault?{query}", "POST")
+        """Begin a fault, which lasts unless the query says for how long."""
+        status, answer = self.ask(f"/fault?seconds=600&{query}", "POST")
         assert status == 200, answer
+
+    def mend(self) -> None:
+        """End every fault."""
+        assert self.ask("/fault", "DELETE") == (200, {})
 
     def probe(self, name: str) -> int:
         """Status of a probe."""
@@ -283,9 +289,9 @@ def test_the_time_that_is_left_is_passed_on(start: Start) -> None:
     with neighbour(200) as replay:
         gateway = start(REPLAY_URL=replay.url)
         gateway.fault("kind=slow&ms=200")
-        gateway.ask(headers={"X-Deadline-Ms": "3000", "X-Call-Depth": "1"})
+        gateway.ask(headers={**PATIENT, "X-Call-Depth": "1"})
     [asked] = replay.asked
-    assert 1000 < int(asked["X-Deadline-Ms"]) <= 2800
+    assert 30_000 < int(asked["X-Deadline-Ms"]) <= 59_800
     assert asked["X-Call-Depth"] == "2"
 
 
@@ -466,7 +472,7 @@ def test_slow_work_takes_so_much_longer(start: Start) -> None:
     service = start()
     service.fault("kind=slow&ms=400")
     begun = time.monotonic()
-    assert service.ask()[0] == 200
+    assert service.ask(headers=PATIENT)[0] == 200
     assert time.monotonic() - begun >= 0.4
 
 
@@ -475,7 +481,7 @@ def test_slow_work_is_given_up_at_the_deadline(start: Start) -> None:
     service.fault("kind=slow&ms=60000")
     begun = time.monotonic()
     assert service.ask(headers={"X-Deadline-Ms": "300"})[0] == 504
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 def test_failing_work_answers_the_status(start: Start) -> None:
@@ -493,11 +499,11 @@ def test_work_fails_at_the_rate(start: Start) -> None:
 
 def test_hanging_work_is_not_answered_until_the_fault_ends(start: Start) -> None:
     service = start()
-    begun = time.monotonic()
-    service.fault("kind=hang&seconds=2")
-    with pytest.raises(http.client.RemoteDisconnected):
-        service.ask()
-    assert time.monotonic() - begun >= 1.9
+    service.fault("kind=hang")
+    with in_background(service.ask) as under_way:
+        eventually("it hangs", lambda: service.metric("in_flight") == 1)
+        service.mend()
+        assert isinstance(under_way.exception(), http.client.RemoteDisconnected)
     assert service.ask()[0] == 200
 
 
@@ -510,8 +516,9 @@ def test_a_stuck_loop_fails_liveness_and_readiness_but_not_startup(start: Start)
 
 def test_a_loop_that_goes_on_is_live_again(start: Start) -> None:
     service = start(STUCK_SECONDS="1")
-    service.fault("kind=stuck&seconds=4")
+    service.fault("kind=stuck")
     eventually("liveness fails", lambda: service.probe("live") == 503)
+    service.mend()
     eventually("it is live again", lambda: service.probe("live") == 200)
 
 
@@ -524,8 +531,9 @@ def test_an_unready_service_is_live_and_works(start: Start) -> None:
 def test_a_leak_takes_memory_until_it_ends(start: Start) -> None:
     service = start()
     before = service.memory()
-    service.fault("kind=leak&mib=80&seconds=2")
+    service.fault("kind=leak&mib=80")
     assert service.memory() >= before + 75
+    service.mend()
     eventually("the memory is free", lambda: service.memory() < before + 20)
 
 
@@ -533,7 +541,7 @@ def test_a_crash_ends_the_process_with_an_error(start: Start) -> None:
     service = start()
     with pytest.raises(http.client.RemoteDisconnected):
         service.fault("kind=crash")
-    assert service.process.wait(timeout=10) != 0
+    assert service.process.wait(LIMIT_SECONDS) != 0
 
 
 def test_a_fault_ends_by_itself(start: Start) -> None:
@@ -578,32 +586,32 @@ def test_faults_can_be_switched_off(start: Start) -> None:
 
 
 def test_a_stop_finishes_what_is_under_way_and_takes_nothing_new(start: Start) -> None:
-    service = start()
-    service.fault("kind=slow&ms=3000")
-    with in_background(service.ask) as under_way:
+    service = start(SHUTDOWN_SECONDS="600")
+    service.fault("kind=slow&ms=10000")
+    with in_background(lambda: service.ask(headers=PATIENT)) as under_way:
         eventually("it works", lambda: service.metric("in_flight") == 1)
         service.process.send_signal(signal.SIGTERM)
         eventually("it is not ready", lambda: service.probe("ready") == 503)
         assert service.probe("live") == 200
         assert service.ask()[0] == 503
-        assert under_way.result(timeout=10)[0] == 200
-    assert service.process.wait(timeout=5) == 0
+        assert under_way.result()[0] == 200
+    assert service.process.wait(LIMIT_SECONDS) == 0
 
 
 def test_a_stop_without_work_is_immediate(start: Start) -> None:
-    service = start()
+    service = start(SHUTDOWN_SECONDS="600")
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(timeout=15) == 0  # 25 s are allowed where work is under way
+    assert service.process.wait(LIMIT_SECONDS) == 0
 
 
 def test_work_that_outlasts_the_stop_is_given_up(start: Start) -> None:
     service = start(SHUTDOWN_SECONDS="0.5")
-    service.fault("kind=slow&ms=20000")
-    with in_background(service.ask) as under_way:
+    service.fault("kind=slow&ms=60000")
+    with in_background(lambda: service.ask(headers=PATIENT)) as under_way:
         eventually("it works", lambda: service.metric("in_flight") == 1)
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(timeout=10) == 1
-        assert under_way.exception(timeout=10) is not None
+        assert service.process.wait(LIMIT_SECONDS) == 1
+        assert under_way.exception() is not None
 
 
 # What can be seen -------------------------------------------------------------------------------

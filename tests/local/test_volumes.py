@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ PROVISIONER = "volumes.test"
 SPACE = "/api/v1/namespaces/volumes"
 CLAIMS = f"{SPACE}/persistentvolumeclaims"
 SNAPSHOTS = f"{SNAPSHOT_API}/namespaces/volumes/volumesnapshots"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 SELECTED = "volume.kubernetes.io/selected-node"
 HERE, ELSEWHERE = (f"{zone}-1" for zone in TOPOLOGY.zones[:2])
 
@@ -99,12 +101,20 @@ def api(cluster: Cluster, server: Server) -> Iterator[Api]:
     """The API while nobody simulates volumes: KWOK would serve every claim there is."""
     kwok = cluster.part("kwok").pid()
     assert kwok is not None
-    os.kill(kwok, signal.SIGSTOP)
-    try:
-        with cluster.api() as api:
+    with cluster.api() as api:
+        eventually("the nodes' leases are fresh", lambda: leases_are_fresh(api))
+        os.kill(kwok, signal.SIGSTOP)
+        try:
             yield api
-    finally:
-        os.kill(kwok, signal.SIGCONT)
+        finally:
+            os.kill(kwok, signal.SIGCONT)
+
+
+def leases_are_fresh(api: Api) -> bool:
+    """Whether every node has half a minute until it counts as lost: KWOK renews each 10 s."""
+    oldest = datetime.now(UTC) - timedelta(seconds=15)
+    renewed = [datetime.fromisoformat(each["spec"]["renewTime"]) for each in api.items(LEASES)]
+    return all(time > oldest for time in renewed)
 
 
 def make_claim(api: Api, name: str, storage: str = "deleted", **spec: object) -> None:
@@ -131,6 +141,8 @@ def use(api: Api, name: str, node: str = HERE) -> None:
         "spec": {
             "containers": [container],
             "nodeSelector": {"kubernetes.io/hostname": node},
+            # On a busy machine a test may take longer than the node's lease, which nobody renews.
+            "tolerations": [{"operator": "Exists"}],
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": name}}],
         },
     }

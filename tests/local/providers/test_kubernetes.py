@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import pulumi
 import pytest
 from pulumi import automation
 from pulumi.automation import CommandError
-from pulumi.automation.events import EngineEvent
 
 from tests.kubectl import Kubectl
 from tests.local.providers.conftest import Program, Stack, declare
+from tests.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.usefixtures("namespace")]
 
@@ -327,7 +327,7 @@ def test_wait_for_holds_until_its_condition_is_met(
 ) -> None:
     wait = {"pulumi.com/waitFor": "jsonpath={.data.state}=done"}
     properties = config_map(name, state="begun")
-    properties["metadata"]["annotations"] = {**wait, "pulumi.com/timeoutSeconds": "30"}
+    properties["metadata"]["annotations"] = {**wait, "pulumi.com/timeoutSeconds": "120"}
     finish = threading.Thread(target=lambda: _patch_when_there(kubectl, name))
     finish.start()
     stack.up(declaring("core/v1:ConfigMap", "it", properties))
@@ -336,7 +336,7 @@ def test_wait_for_holds_until_its_condition_is_met(
 
 
 def _patch_when_there(kubectl: Kubectl, name: str) -> None:
-    kubectl("-n", "tests", "wait", "--for=create", f"configmap/{name}", "--timeout=30s")
+    _await_creation(kubectl, f"configmap/{name}")
     kubectl("-n", "tests", "patch", "configmap", name, "-p", '{"data":{"state":"done"}}')
 
 
@@ -444,37 +444,20 @@ def test_unsupported_resource_is_named(stack: Stack, token: str) -> None:
     assert f"kubernetes:{token} is not supported by this stand-in" in message
 
 
-def test_cancel_ends_a_wait_and_keeps_the_object(stack: Stack, name: str) -> None:
+def test_cancel_ends_a_wait_and_keeps_the_object(stack: Stack, name: str, kubectl: Kubectl) -> None:
     program = declaring("apps/v1:Deployment", "it", unschedulable(name))
-    engine = stack.of(program)
-    waiting = threading.Event()
-
-    def note(event: EngineEvent) -> None:
-        found = event.resource_pre_event
-        if found and found.metadata.urn.endswith("::it"):
-            waiting.set()
 
     def cancel() -> None:
-        waiting.wait(60)
-        time.sleep(1)
+        _await_creation(kubectl, f"deployment/{name}")
         os.kill(_engine_pid(stack), signal.SIGINT)
 
     stopper = threading.Thread(target=cancel)
     stopper.start()
-    message = failure(lambda: engine.up(color="never", on_event=note))
+    message = failure(lambda: stack.up(program))
     stopper.join()
     assert "stopped by the user" in message
     assert stack.resources()["it"]["initErrors"]
     stack.up(declaring("apps/v1:Deployment", "it", deployment(name)))
-
-
-def _engine_pid(stack: Stack) -> int:
-    """The engine that works for this stack."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        words = path.read_bytes().split(b"\0")
-        if words[0] == str(stack.folder / "engine" / "bin" / "pulumi").encode() and b"up" in words:
-            return int(path.parent.name)
-    raise AssertionError("no engine runs")
 
 
 def test_next_up_mends_what_a_killed_provider_left(
@@ -483,7 +466,7 @@ def test_next_up_mends_what_a_killed_provider_left(
     program = declaring("apps/v1:Deployment", "it", unschedulable(name))
 
     def kill() -> None:
-        kubectl("-n", "tests", "wait", "--for=create", f"deployment/{name}", "--timeout=60s")
+        _await_creation(kubectl, f"deployment/{name}")
         os.kill(_provider_pid(stack), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -495,14 +478,38 @@ def test_next_up_mends_what_a_killed_provider_left(
     assert kubectl.get("-n", "tests", "deployment", name)["status"]["availableReplicas"] == 1
 
 
+def _await_creation(kubectl: Kubectl, what: str) -> None:
+    limit = f"--timeout={LIMIT_SECONDS:g}s"
+    kubectl("-n", "tests", "wait", "--for=create", what, limit)
+
+
+def _engine_pid(stack: Stack) -> int:
+    """The engine that works for this stack."""
+    program = str(stack.folder / "engine" / "bin" / "pulumi").encode()
+
+    def is_it(process: Path) -> bool:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        return words[0] == program and b"up" in words
+
+    return _pid(is_it)
+
+
 def _provider_pid(stack: Stack) -> int:
     """The provider that the stack's engine started."""
     engine = str(_engine_pid(stack))
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        fields = path.read_text().rpartition(")")[2].split()
-        if (
-            fields[1] == engine
-            and b"local.providers.kubernetes" in (path.parent / "cmdline").read_bytes()
-        ):
-            return int(path.parent.name)
-    raise AssertionError("no provider runs")
+
+    def is_it(process: Path) -> bool:
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        command = (process / "cmdline").read_bytes()
+        return parent == engine and b"local.providers.kubernetes" in command
+
+    return _pid(is_it)
+
+
+def _pid(is_it: Callable[[Path], bool]) -> int:
+    """The process of which that holds; it is told by its folder in /proc."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if is_it(process):
+                return int(process.name)
+    raise AssertionError("no such process runs")

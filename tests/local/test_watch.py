@@ -128,7 +128,8 @@ def test_a_turn_comes_after_the_longest_time_without_changes() -> None:
             next(turns)
 
 
-def test_a_burst_of_changes_is_one_turn() -> None:
+def test_a_burst_of_changes_is_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 2)
     go = threading.Event()
 
     def burst() -> Iterator[dict[str, Any]]:

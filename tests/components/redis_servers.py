@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from local.process import free_port
-from tests.waiting import eventually
+from tests.waiting import LIMIT_SECONDS, eventually
 
 PASSWORD, CLIENT_PASSWORD = "of-the-servers", "of-the-clients"
 MASTER_NAME = "cache"
@@ -85,7 +85,7 @@ class Member:
         if self.process is None or not self.running:
             return
         os.killpg(self.process.pid, with_signal)
-        self.process.wait(timeout=30)
+        self.process.wait(LIMIT_SECONDS)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -103,7 +103,7 @@ class Member:
 
     def script(self, name: str) -> bool:
         """Whether a script such as a probe succeeds."""
-        return self.begin(name).wait(timeout=60) == 0
+        return self.begin(name).wait(LIMIT_SECONDS) == 0
 
     @contextmanager
     def slow_loading(self) -> Iterator[None]:

@@ -230,6 +230,7 @@ def test_programs_start_once_they_find_what_they_need(declared: Registry, name: 
         for each in declared.resources
         if each.name.startswith(f"operators-{key}-") and each.kind != "Deployment"
     }
+    assert own
     assert own <= program.dependencies
 
 

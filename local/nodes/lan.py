@@ -21,7 +21,6 @@ API_PORT = 6443
 AWS_PORT = 443
 """Where Pods find the local AWS endpoint (plain HTTP; network policies allow this port out)."""
 PODS = "198.19.0.0/16"
-MOST_NODES = 200
 
 START_SECONDS = 20.0
 

@@ -20,7 +20,6 @@ _BOTH_DAYS = frozenset({VELERO_SCHEDULE})
 """Velero 1.18 reads with netresearch/go-cron: both days must match where both are restricted."""
 
 _SCHEDULES = "https://cloudnative-pg.io/docs/1.30/backup/#scheduled-backups"
-_VELERO = "https://velero.io/docs/v1.18/backup-reference/"
 _RETENTION = "https://cloudnative-pg.io/plugin-barman-cloud/docs/retention/"
 _HOUR = 3600
 _RETENTION_DAYS = {"d": 1, "w": 7, "m": 30}

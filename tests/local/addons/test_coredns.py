@@ -34,7 +34,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def ask(self, name: str, kind: int = 1) -> tuple[int, bytes]:
-        """The response code and the whole answer for a name (1 = A, 12 = PTR), within 1 s."""
+        """The response code and the whole answer for a name (1 = A, 12 = PTR), within 5 s."""
         labels = b"".join(bytes([len(x)]) + x.encode() for x in name.split("."))
         query = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">BHH", 0, kind, 1)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talk:

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from local.toolchain.build import cache_folder
-from local.walls.rules import TABLE, rulesets
+from local.walls.rules import rulesets
 from tests.local.walls import agent
 from tests.local.walls.objects import NAMESPACES, NODE, NODES, OUTSIDER, PODS, Object
 
@@ -86,10 +86,6 @@ class Lab:
         command = [*self.node.enter, *self.nft, "-f", "-"]
         done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-
-    def unload(self) -> None:
-        """Enforce nothing."""
-        self.run_nft(f"table ip {TABLE}\ndelete table ip {TABLE}\n")
 
 
 @contextmanager

@@ -37,13 +37,19 @@ def problem(name: str, **inputs: Any) -> str | None:
 @pytest.mark.parametrize(
     ("inputs", "pattern"),
     [
-        ({"length": 40, "special": False}, r"[a-zA-Z0-9]{40}"),
-        ({"length": 9, "lower": False, "upper": False, "special": False}, r"[0-9]{9}"),
-        ({"length": 9, "numeric": False, "special": False}, r"[a-zA-Z]{9}"),
-        ({"length": 9, "number": False, "special": False}, r"[a-zA-Z]{9}"),
+        ({"length": 100, "special": False}, r"[a-zA-Z0-9]{100}"),
+        ({"length": 100, "lower": False, "upper": False, "special": False}, r"[0-9]{100}"),
+        ({"length": 100, "numeric": False, "special": False}, r"[a-zA-Z]{100}"),
+        ({"length": 100, "number": False, "special": False}, r"[a-zA-Z]{100}"),
         (
-            {"length": 5, "lower": False, "upper": False, "numeric": False, "overrideSpecial": "_"},
-            r"_{5}",
+            {
+                "length": 100,
+                "lower": False,
+                "upper": False,
+                "numeric": False,
+                "overrideSpecial": "_",
+            },
+            r"_{100}",
         ),
     ],
 )

@@ -73,7 +73,7 @@ def cases() -> Iterator[Case]:
     before = {id(each) for each in shipped(STACK).resources}
     plain = {each.urn for each in shipped(STACK).resources if _is_plain(each)}
     for rule in RULES.values():
-        for mutant in mutants(rule, STACK):
+        for _, mutant in mutants(rule, STACK):
             changed = [each for each in mutant.resources if id(each) not in before]
             gone = plain - {each.urn for each in mutant.resources}
             if (changed or gone) and all(_is_plain(each) for each in changed):

@@ -1,8 +1,9 @@
 """Every weakness that a rule is for, put into each of the four stacks: the rule finds it.
 
-Weak stacks are made by `tests/policies/mutations`, a table from rule to weaknesses, so a rule that
-has none there fails here. A weakness is found if the rule says something about the weak stack that
-it does not say about the stack as it ships, for sure and not only "could not be judged".
+What has no place in any of them is put into the rules' own baseline. Weak stacks are made by
+`tests/policies/mutations`, a table from rule to weaknesses, so a rule that has none there fails
+here. A weakness is found if the rule says something about the weak stack that it does not say about
+the stack as it ships, for sure and not only "could not be judged".
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from google.protobuf.struct_pb2 import Struct  # type: ignore[import-untyped]
 
+from policies import manifests
 from policies.cli import LEVELS, STACKS
 from policies.model import Resource
 from policies.rule import Options, Rule, Ruleset
@@ -34,6 +36,8 @@ LEAST = 300
 """Mutants in all."""
 CAUGHT = 0.99
 """Share of them that the rule meant finds, at least."""
+BASELINE = "baseline"
+"""In the place of a stack, for kinds that no stack declares."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Outcome:
     """One mutant, and whether the rule that it is for found it."""
 
     rule: str
+    mutation: int
+    """Which of the rule's."""
     stack: str
     place: str
     caught: bool
@@ -49,6 +55,8 @@ class Outcome:
 @cache
 def shipped(stack: str) -> World:
     """The stack as the analyzer sees it: every value has been over the wire."""
+    if stack == BASELINE:
+        return World(map(manifests.resource, manifests.baseline()))
     resources = []
     for each in declared(stack):
         sent = Struct()
@@ -61,6 +69,8 @@ def shipped(stack: str) -> World:
 @cache
 def options(stack: str) -> dict[str, Options]:
     """The thresholds of the stack's levels file."""
+    if stack == BASELINE:
+        return {}
     entries: dict[str, Any] = json.loads((LEVELS / f"{stack}.json").read_text(encoding="utf-8"))
     return {rule: entry for rule, entry in entries.items() if isinstance(entry, dict)}
 
@@ -74,31 +84,49 @@ def said(rule: Rule, world: World, stack: str) -> set[tuple[str, str, str]]:
     }
 
 
-def mutants(rule: Rule, stack: str) -> Iterator[Mutant]:
-    """All weak stacks that the rule must find something in."""
-    for mutation in MUTATIONS.get(rule.name, ()):
-        yield from mutation(shipped(stack))
+def mutants(rule: Rule, stack: str) -> Iterator[tuple[int, Mutant]]:
+    """All weak stacks that the rule must find something in, with the number of the mutation."""
+    for number, mutation in enumerate(MUTATIONS.get(rule.name, ())):
+        for mutant in mutation(shipped(stack)):
+            yield number, mutant
+
+
+def judged(rule: str, stack: str) -> list[Outcome]:
+    """Every mutant of a rule in one stack."""
+    before = said(RULES[rule], shipped(stack), stack)
+    return [
+        Outcome(
+            rule,
+            number,
+            stack,
+            mutant.place,
+            caught=bool(said(RULES[rule], World(mutant.resources), stack) - before),
+        )
+        for number, mutant in mutants(RULES[rule], stack)
+    ]
 
 
 @cache
 def outcomes(rule: str) -> tuple[Outcome, ...]:
-    """Every mutant of a rule in all stacks."""
-    results = []
-    for stack in STACKS:
-        before = said(RULES[rule], shipped(stack), stack)
-        for mutant in mutants(RULES[rule], stack):
-            found = said(RULES[rule], World(mutant.resources), stack) - before
-            results.append(Outcome(rule, stack, mutant.place, caught=bool(found)))
-    return tuple(results)
+    """Every mutant of a rule in all stacks, and in the baseline where no stack has a place."""
+    in_stacks = [each for stack in STACKS for each in judged(rule, stack)]
+    placed = {each.mutation for each in in_stacks}
+    elsewhere = [each for each in judged(rule, BASELINE) if each.mutation not in placed]
+    return (*in_stacks, *elsewhere)
 
 
 @each_rule
-def test_rule_has_a_mutant(rule: Rule) -> None:
+def test_rule_has_a_mutation(rule: Rule) -> None:
     assert rule.name in MUTATIONS, (
         f"{rule.name} has no mutation: add one to the table of its subject in "
         "tests/policies/mutations/"
     )
-    assert outcomes(rule.name), f"no stack has a place where {rule.name} could be broken"
+
+
+@each_rule
+def test_each_mutation_of_a_rule_has_a_place(rule: Rule) -> None:
+    placed = {each.mutation for each in outcomes(rule.name)}
+    assert placed == set(range(len(MUTATIONS[rule.name])))
 
 
 @each_rule

@@ -24,7 +24,13 @@ Verdict = Mapping[str, Any]
 """A row of build/survival-<stack>.json."""
 Question = Callable[[], object]
 _SENTINEL = '. "$REDIS_CONFIG/lib.sh"; ask $here sentinel'
-_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 7687), 3)"
+_CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 7687), 3)
+except OSError as error:
+    print(repr(error))
+"""
 _PRODUCE = """
 import os, sys, time
 from confluent_kafka import Producer
@@ -55,6 +61,10 @@ else:
 """
 
 
+class LostError(LocalError):
+    """A system's own no: nobody answers for it, or somebody who may not decide or write."""
+
+
 @dataclass(frozen=True)
 class Rest:
     """What is left of a stack's cluster."""
@@ -83,7 +93,8 @@ class Rest:
     def asks(self, verdict: Verdict) -> tuple[Question, Question]:
         """How to ask a system whether it can decide, and whether it acknowledges a write.
 
-        The questions raise `LocalError` where the answer is no.
+        The questions raise `LostError` where the answer is no, and `LocalError` where there is
+        none: what failed may be the asking.
         """
         match verdict["system"]:
             case "postgres":
@@ -95,6 +106,7 @@ class Rest:
             case "neo4j":
                 return self._connect, self._connect
             case "service":
+                # It has no quorum: any replica serves alone.
                 return lambda: None, lambda: self._serve(verdict["name"])
         raise LookupError(f"nobody knows how to ask {verdict['system']}")
 
@@ -103,7 +115,7 @@ class Rest:
         status = self.kube.api.get(path)["status"]
         pod = self.kube.pod(self.data, status["currentPrimary"])
         if pod.node == self.gone or status["targetPrimary"] != pod.name:
-            raise LocalError(f"{pod.name} has no successor yet")
+            raise LostError(f"{pod.name} has no successor yet")
         return pod
 
     def _commit(self) -> None:
@@ -117,7 +129,7 @@ class Rest:
     def _redis(self, pod: Pod, script: str) -> str:
         answer = self.kube.execute(pod, "redis", ["sh", "-c", script]).strip()
         if answer.startswith(("NO", "(error)", "ERR")):
-            raise LocalError(answer)
+            raise LostError(answer)
         return answer
 
     def _vote(self) -> None:
@@ -126,10 +138,10 @@ class Rest:
     def _set(self) -> None:
         master = Redis(self.kube, self.data, "redis").leader()
         if master.node == self.gone:
-            raise LocalError(f"{master.name} has no successor yet")
+            raise LostError(f"{master.name} has no successor yet")
         answer = self._redis(master, '. "$REDIS_CONFIG/lib.sh"; ask $here set survival 1')
         if answer != "OK":
-            raise LocalError(f"a write was answered by {answer}")
+            raise LostError(f"a write was answered by {answer}")
 
     def _kafka(self, what: str) -> None:
         broker = self.one(self.data, "strimzi.io/cluster=kafka,strimzi.io/broker-role=true")
@@ -140,7 +152,9 @@ class Rest:
         """Connect from a service that uses it."""
         client = self.one(self.data.replace("-data", "-standard"), f"{_NAME}=deck-analytics")
         host = f"neo4j.{self.data}.svc.cluster.local"
-        self.kube.execute(client, "deck-analytics", ["python3", "-c", _CONNECT, host])
+        refusal = self.kube.execute(client, "deck-analytics", ["python3", "-c", _CONNECT, host])
+        if refusal:
+            raise LostError(f"{host}: {refusal.strip()}")
 
     def _serve(self, name: str) -> None:
         namespace, _, service = name.partition("/")
@@ -148,7 +162,7 @@ class Rest:
         wanted = self.kube.api.get(path)["spec"]["replicas"]
         left = len(self.pods(namespace, f"{_NAME}={service}"))
         if 2 * left < wanted:
-            raise LocalError(f"{left} of {wanted} {service} are left")
+            raise LostError(f"{left} of {wanted} {service} are left")
 
 
 _NAME = "app.kubernetes.io/name"
@@ -162,7 +176,8 @@ def prepare(kube: Kube, data: str) -> None:
 def truth(rest: Rest, verdicts: Iterable[Verdict], since: float) -> dict[str, tuple[bool, bool]]:
     """By system: whether it decides and whether it takes writes, in the time that it may take.
 
-    What is said to be lost is asked last, and once: by then, it had as much time as the others.
+    What is said to be lost is asked last, until it says so itself: by then, it had as much time as
+    the others.
 
     Args:
         rest: what is left.
@@ -171,11 +186,29 @@ def truth(rest: Rest, verdicts: Iterable[Verdict], since: float) -> dict[str, tu
     """
     found = {}
     for each in sorted(verdicts, key=lambda verdict: verdict["rto_seconds"] or float("inf")):
-        lost = rest.gone and not (each["quorum"] or each["writes"])
-        deadline = since if lost else since + (each["rto_seconds"] or 0) + MARGIN_SECONDS
         decides, writes = rest.asks(each)
-        found[each["name"]] = (_in_time(decides, deadline), _in_time(writes, deadline))
+        if rest.gone and not (each["quorum"] or each["writes"]):
+            found[each["name"]] = (_answers(decides), _answers(writes))
+        else:
+            deadline = since + (each["rto_seconds"] or 0) + MARGIN_SECONDS
+            found[each["name"]] = (_in_time(decides, deadline), _in_time(writes, deadline))
     return found
+
+
+def _answers(question: Question) -> bool:
+    """Whether what is said to be lost says yes after all; trouble in asking is no answer."""
+    deadline = time.monotonic() + MARGIN_SECONDS
+    while True:
+        try:
+            question()
+        except LostError:
+            return False
+        except LocalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            return True
 
 
 def _in_time(question: Question, deadline: float) -> bool:

@@ -2,8 +2,10 @@
 
 It is asynchronous, so what the source acknowledged last may be missing when the source is lost, and
 at-least-once, so records may be there twice. Topics keep their names, and groups their positions:
-a consumer goes on where it was, a little before at worst. A mirror that is behind by more than a
-topic's retention skips what has expired.
+a consumer goes on where it was, a little before at worst. That holds while no consumer is here:
+MirrorMaker sets no position of a group that has members, and never sets one back, so a standby runs
+none of the services that consume (docs/decisions/standby-services.md). A mirror that is behind by
+more than a topic's retention skips what has expired.
 
 After a failover the former source holds records that the new one lacks: it is not mirrored back
 into, but built anew.

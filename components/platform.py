@@ -22,7 +22,7 @@ from components.parts import Client, Endpoint
 from components.postgres import Postgres, PostgresArgs
 from components.redis import Redis, RedisArgs
 from components.service import DataAccess, Service, ServiceArgs
-from stacks.settings import Role, Settings
+from stacks.settings import Role, ServiceSettings, Settings
 from stacks.systems import DataSystem
 from stacks.systems.neo4j import Edition
 
@@ -97,7 +97,8 @@ class Platform(pulumi.ComponentResource):
         }
         services = {
             service: self._service(settings, service, foundation, stores)
-            for service in settings.services
+            for service, entry in settings.services.items()
+            if settings.role is Role.ACTIVE or runs_on_standby(entry)
         }
         self.outputs = {
             "backup_bucket": backup.bucket,
@@ -296,6 +297,14 @@ class Platform(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self, depends_on=[foundation, *used.values()]),
         )
+
+
+def runs_on_standby(service: ServiceSettings) -> bool:
+    """Whether a service uses no data that is another region's until the stack is promoted.
+
+    A cache is each region's own. Why the others wait: docs/decisions/standby-services.md.
+    """
+    return set(service.uses) <= {DataSystem.REDIS}
 
 
 def _access(store: Store, service: str) -> DataAccess:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from local.world import PROJECT, World
 from policies import parity, report, survival
 from policies.world import World as PolicyView
 from stacks import loader
-from stacks.settings import Settings
+from stacks.settings import Role, Settings
 
 READY_SECONDS = 300.0
 """For what the update itself does not await: Pods that an operator or a mend makes."""
@@ -119,52 +119,73 @@ def preview(stack: str) -> int:
 
 
 def policy(stack: str) -> int:
-    """Judge one stack file, or all, as if deployed onto an empty world: the gate for CI."""
+    """Judge one stack file, or all, as if deployed onto an empty world: the gate for CI.
+
+    A standby is judged as promoted too: the day of its promotion is late for a refusal.
+    """
     stacks = loader.stacks(PROJECT) if stack == "all" else [stack]
     wanted = {name: load(name) for name in stacks}
     plans: dict[str, Outcome] = {}
     shared = _policy_world(stack)
     with shared.locked():
         try:
-            passed = [_passes(name, wanted[name], plans) for name in stacks]
+            passed = [
+                _passes(name, each, title, plans)
+                for name in stacks
+                for title, each in _roles(name, wanted[name]).items()
+            ]
         finally:
             shared.stop()
     if _MIRRORED in plans:
-        passed += [_mirrors(name, plans) for name in _MIRRORS if name in plans]
+        passed += [_mirrors(title, plans) for title in _MIRRORS if title in plans]
     return 0 if all(passed) else 1
 
 
 _MIRRORED = "prod"
-_MIRRORS = {"dr": parity.Relation.STANDBY, "staging": parity.Relation.REHEARSAL}
-"""What other stacks are to `_MIRRORED`."""
+_PROMOTED = "-promoted"
+_MIRRORS = {
+    "dr": parity.Relation.STANDBY,
+    f"dr{_PROMOTED}": parity.Relation.PROMOTED,
+    "staging": parity.Relation.REHEARSAL,
+}
+"""What others are to `_MIRRORED`."""
 
 
-def _mirrors(stack: str, plans: Mapping[str, Outcome]) -> bool:
+def _roles(stack: str, wanted: Settings) -> dict[str, Settings]:
+    """What a stack is judged as, by title: as its file says and, if it stands by, as promoted."""
+    if wanted.role is Role.ACTIVE:
+        return {stack: wanted}
+    return {stack: wanted, f"{stack}{_PROMOTED}": wanted.model_copy(update={"role": Role.ACTIVE})}
+
+
+def _mirrors(title: str, plans: Mapping[str, Outcome]) -> bool:
     """Whether a stack is to `_MIRRORED` what it should be, in what it declares and is held to."""
-    first, second = (parity.Side.of(name, plans[name].declared) for name in (_MIRRORED, stack))
-    found = parity.differences(first, second, _MIRRORS[stack])
-    if _MIRRORS[stack] is parity.Relation.STANDBY:
+    stack = title.removesuffix(_PROMOTED)
+    first = parity.Side.of(_MIRRORED, plans[_MIRRORED].declared)
+    second = parity.Side.of(stack, plans[title].declared)
+    found = parity.differences(first, second, _MIRRORS[title])
+    if _MIRRORS[title] is parity.Relation.STANDBY:
         levels = POLICY_PACK / "levels"
         found += parity.weaker_levels(levels / f"{_MIRRORED}.json", levels / f"{stack}.json")
-    _write(f"parity-{stack}.json", [asdict(each) for each in found])
+    _write(f"parity-{title}.json", [asdict(each) for each in found])
     for line in (line for each in found for line in each.lines()):
         console.print(escape(line))
     console.print(
-        f"[bold]{stack}[/bold] against {_MIRRORED}: {len(found) or 'no'} differences beyond those "
-        f"of a {_MIRRORS[stack]}"
+        f"[bold]{title}[/bold] against {_MIRRORED}: {len(found) or 'no'} differences beyond those "
+        f"of a {_MIRRORS[title]}"
     )
     return not found
 
 
-def _passes(stack: str, wanted: Settings, plans: dict[str, Outcome]) -> bool:
+def _passes(stack: str, wanted: Settings, title: str, plans: dict[str, Outcome]) -> bool:
     plan = _start(_policy_world(stack), wanted, Phases()).preview(refresh=False)
-    plans[stack] = plan
-    findings = _judge(stack, plan)
+    plans[title] = plan
+    findings = _judge(title, plan)
     if not plan.succeeded or _mandatory(findings):
-        _failed("policy", plan, f"{stack} does not pass")
+        _failed("policy", plan, f"{title} does not pass")
         return False
     console.print(
-        f"[bold]{stack}[/bold]: {report.rule_count()} rules, {plan.resources} resources, "
+        f"[bold]{title}[/bold]: {report.rule_count()} rules, {plan.resources} resources, "
         f"no mandatory violation, {len(findings)} advisory"
     )
     return True
@@ -256,7 +277,9 @@ def _start(target: World, wanted: Settings, phases: Phases) -> Engine:
     with phases.phase("cluster"):
         access = target.start(wanted, say)
     with phases.phase("engine"):
-        return Engine.prepare(target, access, say)
+        # A standby is judged as promoted too, which its file does not say.
+        config = {**access.config, f"{loader.NAMESPACE}:role": wanted.role.value}
+        return Engine.prepare(target, replace(access, config=config), say)
 
 
 def say(text: str) -> None:

@@ -2,7 +2,8 @@
 
 Both are compared resource by resource and field by field, with the names of regions, zones,
 prefixes and stacks taken out. A stack may declare more than the one that it is compared with; it
-may lack nothing, and differ only where it must: in the region, and, for a rehearsal, in size.
+may lack nothing, and differ only where it must: in the region, and, for a rehearsal, in size. A
+standby's services may come with its promotion: then it is compared as promoted, too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from policies.model import Opaque, Resource, mapping, mappings, texts
+from policies.model import Opaque, Resource, mapping, mappings, text, texts
 from policies.rule import Level
 from policies.rules.kafka import KAFKA, MIRROR_MAKER
 
@@ -54,12 +55,18 @@ _UNREHEARSED = re.compile(
 )
 """What leads to another region, by resource and field: a rehearsal has none."""
 
+_COMPONENT = "app.kubernetes.io/component"
+_TIERS = frozenset({"core", "standard", "best-effort"})
+"""Components of a platform that are services."""
+
 
 class Relation(StrEnum):
     """What the second stack is to the first."""
 
     STANDBY = "standby"
-    """Takes over: the same in another region."""
+    """Takes over: the same in another region, but for services, which may come when it does."""
+    PROMOTED = "promoted standby"
+    """Has taken over: the same in another region."""
     REHEARSAL = "rehearsal"
     """Shows beforehand what will happen: the same shape, at any size."""
 
@@ -152,7 +159,7 @@ def _declared(first: Side, second: Side, relation: Relation) -> Iterator[Differe
     for key, resource in first.by_key().items():
         name = f"{resource.kind} {resource.name}"
         if key not in there:
-            if _may_differ(name, "", relation):
+            if _may_lack(resource, name, relation):
                 continue
             yield Difference(
                 name, "", "declared", "not declared", f"Declare it in {second.name} too."
@@ -169,6 +176,14 @@ def _declared(first: Side, second: Side, relation: Relation) -> Iterator[Differe
                     after,
                     f"Give both stacks the same value, or take the setting out of {second.name}.",
                 )
+
+
+def _may_lack(resource: Resource, name: str, relation: Relation) -> bool:
+    """Whether the second stack need not have a resource; the namespaces of services it must."""
+    of_a_service = text(resource.labels, _COMPONENT) in _TIERS and resource.kind != "core/Namespace"
+    if relation is Relation.STANDBY and of_a_service:
+        return True
+    return _may_differ(name, "", relation)
 
 
 def _may_differ(resource: str, path: str, relation: Relation) -> bool:

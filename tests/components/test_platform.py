@@ -14,8 +14,9 @@ from components import parts
 from components.platform import Platform, PlatformArgs
 from local.toolchain import build
 from stacks.operators import OperatorsSettings, Source
-from stacks.settings import Settings
+from stacks.settings import Role, Settings
 from stacks.systems import DataSystem
+from stacks.systems.postgres import PostgresSettings, SourceSettings
 from tests.components.conftest import Registered, Registry, registered_by
 
 pytestmark = pytest.mark.unit
@@ -226,6 +227,36 @@ def test_everything_waits_for_its_fault_domain(platform: Registry) -> None:
     components = _components(platform)
     for name in ("postgres", "redis", "gateway", "engine", "replay", "leaderboard"):
         assert namespaces <= components[name].dependencies
+
+
+@pytest.fixture(scope="module")
+def standby(catalogue: Settings) -> Registry:
+    """The platform in another region, before it is promoted."""
+    role = {
+        "role": Role.STANDBY,
+        "postgres": PostgresSettings(source=SourceSettings(bucket="elsewhere")),
+    }
+    return _platform(catalogue.model_copy(update=role))
+
+
+def test_a_standby_runs_no_service_that_uses_another_regions_data(standby: Registry) -> None:
+    running = {each.inputs["metadata"]["name"] for each in standby.of("Deployment")}
+    assert "engine" not in running
+
+
+def test_a_standby_runs_what_uses_nothing_but_a_cache(standby: Registry) -> None:
+    running = {each.inputs["metadata"]["name"] for each in standby.of("Deployment")}
+    assert running >= {"gateway", "replay", "leaderboard"}
+
+
+def test_a_standby_has_the_ways_in_that_its_services_will_use(
+    standby: Registry, platform: Registry
+) -> None:
+    def ways(registry: Registry) -> set[str]:
+        secrets = registry.of("Secret")
+        return {each.name for each in secrets if each.inputs["metadata"]["namespace"] != DATA}
+
+    assert ways(standby) == ways(platform) != set()
 
 
 def test_outputs_are_flat(platform: Registry) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from local import run
+from local.engine import Engine
 from local.errors import LocalError
-from local.world import World
+from local.world import Access, World
+from stacks.settings import Role, Settings
 
 pytestmark = pytest.mark.unit
 
@@ -29,6 +31,42 @@ def test_a_refused_policy_run_leaves_the_one_at_work_alone(stopped: list[str]) -
     ):
         run.policy("dev")
     assert stopped == []
+
+
+@pytest.mark.parametrize(
+    ("stack", "judged"),
+    [
+        ("prod", [("prod", Role.ACTIVE)]),
+        ("dr", [("dr", Role.STANDBY), ("dr-promoted", Role.ACTIVE)]),
+    ],
+)
+def test_a_standby_is_judged_as_promoted_too(
+    stopped: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stack: str,
+    judged: list[tuple[str, Role]],
+) -> None:
+    found: list[tuple[str, Role]] = []
+
+    def passes(_: str, wanted: Settings, title: str, __: object) -> bool:
+        found.append((title, wanted.role))
+        return True
+
+    monkeypatch.setattr(run, "_passes", passes)
+    assert run.policy(stack) == 0
+    assert found == judged
+
+
+def test_the_engine_is_told_the_role_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the file's: that of `dr` says that it stands by."""
+    monkeypatch.setattr(World, "start", lambda *_: Access({}, {"fault-tolerance:operators": {}}))
+    monkeypatch.setattr(Engine, "prepare", lambda _, access, __: access)
+    promoted = run.load("dr").model_copy(update={"role": Role.ACTIVE})
+    started = run._start(run._policy_world("dr"), promoted, run.Phases())
+    assert vars(started)["config"] == {
+        "fault-tolerance:operators": {},
+        "fault-tolerance:role": "active",
+    }
 
 
 def test_down_waits_for_nobody_and_removes_under_its_lock(

@@ -53,12 +53,12 @@ class Outcome:
 
 
 @cache
-def shipped(stack: str) -> World:
+def shipped(stack: str, *, promoted: bool = False) -> World:
     """The stack as the analyzer sees it: every value has been over the wire."""
     if stack == BASELINE:
         return World(map(manifests.resource, manifests.baseline()))
     resources = []
-    for each in declared(stack):
+    for each in declared(stack, promoted=promoted):
         sent = Struct()
         sent.update(wired(each.inputs))
         references = {key: tuple(each.dependencies) for key in each.inputs}

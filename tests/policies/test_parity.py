@@ -36,12 +36,38 @@ def changed(given: Side, kind: str, name: str, **spec: Any) -> Side:
     return Side.of(given.name, [one(each) for each in given.resources])
 
 
+def promoted() -> Side:
+    return Side.of("dr", shipped("dr", promoted=True).resources)
+
+
 def of_dr(second: Side) -> list[Difference]:
     return differences(side("prod"), second, Relation.STANDBY)
 
 
 def test_dr_as_shipped_mirrors_prod() -> None:
     assert of_dr(side("dr")) == []
+
+
+def test_dr_once_promoted_mirrors_prod_whole() -> None:
+    assert differences(side("prod"), promoted(), Relation.PROMOTED) == []
+
+
+def test_a_service_may_come_with_the_promotion() -> None:
+    kept = without(side("dr"), "apps/Deployment", "gateway-deployment")
+    assert of_dr(kept) == []
+
+
+def test_the_namespace_of_services_may_not_come_later() -> None:
+    found = of_dr(without(side("dr"), "core/Namespace", "sim-foundation-core"))
+    assert [each.second for each in found] == ["not declared"]
+
+
+def test_a_service_that_the_promotion_does_not_bring_is_told() -> None:
+    kept = without(promoted(), "apps/Deployment", "gateway-deployment")
+    found = differences(side("prod"), kept, Relation.PROMOTED)
+    assert [(each.resource, each.second) for each in found] == [
+        ("apps/Deployment gateway-deployment", "not declared")
+    ]
 
 
 def test_staging_as_shipped_rehearses_prod() -> None:

@@ -16,6 +16,7 @@ from policies.cli import LEVELS, STACKS
 from policies.model import Resource
 from policies.rules import RULES
 from stacks import loader
+from stacks.settings import Role
 from tests.components.conftest import Registered, Secret, registered_by
 from tests.policies.analyzer_session import Diagnostic, Session, secret
 
@@ -25,9 +26,12 @@ each_stack = pytest.mark.parametrize("stack", STACKS)
 
 
 @cache
-def declared(stack: str) -> tuple[Registered, ...]:
-    """Everything that a first preview of the stack declares."""
-    arguments = PlatformArgs(settings=loader.from_file(stack), stack=stack)
+def declared(stack: str, *, promoted: bool = False) -> tuple[Registered, ...]:
+    """Everything that a first preview of the stack declares, perhaps after its promotion."""
+    settings = loader.from_file(stack)
+    if promoted:
+        settings = settings.model_copy(update={"role": Role.ACTIVE})
+    arguments = PlatformArgs(settings=settings, stack=stack)
     registry = registered_by(lambda: Platform(arguments.settings.prefix, arguments), preview=True)
     return tuple(registry.resources)
 
@@ -67,6 +71,11 @@ def judged(session: Session, stack: str, resources: tuple[Registered, ...]) -> l
 @each_stack
 def test_stack_as_shipped_breaks_nothing_mandatory(analyzer: Session, stack: str) -> None:
     found = judged(analyzer, stack, declared(stack))
+    assert [each for each in found if each.level == "mandatory"] == []
+
+
+def test_dr_once_promoted_breaks_nothing_mandatory(analyzer: Session) -> None:
+    found = judged(analyzer, "dr", declared("dr", promoted=True))
     assert [each for each in found if each.level == "mandatory"] == []
 
 

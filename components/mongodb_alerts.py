@@ -53,13 +53,18 @@ def _certificate(name: str, namespace: str) -> Alert:
 
 def _members(pods: str, members: int) -> list[Alert]:
     lag = f'mongodb_mongod_replset_member_replication_lag{{{pods},self="1"}}'
+    # A member that is cut off from the others may still answer its own exporter.
+    reached = (
+        f"count(mongodb_members_health{{{pods}}} == 1 "
+        f"and on (pod) mongodb_mongod_replset_my_state{{{pods}}} == {_PRIMARY})"
+    )
     return [
         Alert(
             "MongodbMemberDown",
-            f"(count(mongodb_up{{{pods}}} == 1) or vector(0)) < {members}",
+            f"(count(mongodb_up{{{pods}}} == 1) or vector(0)) < {members} or {reached} < {members}",
             120,
             Severity.WARNING,
-            f"{{{{ $value }}}} of {members} members answer",
+            f"{{{{ $value }}}} of {members} members answer, or are reached by the primary",
             "mongodb.md#member-down",
         ),
         Alert(

@@ -125,8 +125,10 @@ def _instances(pods: str, settings: PostgresSettings) -> list[Alert]:
                 "PostgresStandbyLeftBehind",
                 f"cnpg_pg_replication_in_recovery{{{pods}}} == 1 "
                 f"and on (pod) cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 0 "
-                # One that catches up from the archive has no receiver either, but replays.
-                f"and on (pod) deriv(cnpg_pg_replication_lag{{{pods}}}[3m]) > {_STANDING_STILL} "
+                # One that catches up from the archive has no receiver either, but replays. One that
+                # has replayed nothing since it started tells 0, and goes on telling it.
+                f"and on (pod) (deriv(cnpg_pg_replication_lag{{{pods}}}[3m]) > {_STANDING_STILL} "
+                f"or max_over_time(cnpg_pg_replication_lag{{{pods}}}[3m]) == 0) "
                 f"and on () (count(cnpg_pg_replication_in_recovery{{{pods}}} == 0) > 0)",
                 60,
                 Severity.CRITICAL,

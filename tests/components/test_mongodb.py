@@ -357,7 +357,14 @@ def test_a_certificate_that_is_not_renewed_is_told_where_an_issuer_signs() -> No
 
 def test_as_many_members_are_missed_as_there_should_be() -> None:
     expr = _alerts(MongodbSettings(members=5))["MongodbMemberDown"]["expr"]
-    assert expr.endswith("< 5")
+    answering, reached = expr.split(" or count(")
+    assert answering.endswith("< 5")
+    assert reached.endswith("< 5")
+
+
+def test_a_member_that_the_primary_does_not_reach_is_missed() -> None:
+    expr = _alerts()["MongodbMemberDown"]["expr"]
+    assert re.search(r"count\(mongodb_members_health\{.+\} == 1 and on \(pod\) .+_my_state", expr)
 
 
 def test_a_backup_is_overdue_by_its_own_interval() -> None:

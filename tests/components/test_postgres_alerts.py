@@ -107,6 +107,15 @@ def test_a_standby_is_left_behind_only_while_there_is_somebody_to_follow() -> No
     assert re.search(r"and on \(\) \(count\(cnpg_pg_replication_in_recovery\S+ == 0\) > 0\)$", expr)
 
 
+def test_a_standby_that_is_restarted_stays_left_behind() -> None:
+    """It has replayed nothing since, so that what it tells of its lag is 0."""
+    expr = ALERTS["PostgresStandbyLeftBehind"].expr
+    either = (
+        r"\(deriv\(\S+\[3m\]\) > 0.5 or max_over_time\(cnpg_pg_replication_lag\S+\[3m\]\) == 0\)"
+    )
+    assert re.search(rf"and on \(pod\) {either} and on", expr)
+
+
 def test_an_archive_that_works_off_a_backlog_is_behind_too() -> None:
     """More waits than was archived in the time that one segment may take."""
     expr = ALERTS["PostgresArchiveBehind"].expr

@@ -73,7 +73,8 @@ def of_standby(name: str, namespace: str, region_rpo: int) -> list[Alert]:
     return [
         Alert(
             "PostgresRegionBehind",
-            f"min(cnpg_pg_replication_lag{{{pods}}} "
+            # An instance that has lost its stream, and replayed all that it had, tells 0.
+            f"min(cnpg_pg_replication_lag{{{pods}}} > 0 "
             f"and on (pod) cnpg_pg_replication_is_wal_receiver_up{{{pods}}} == 0) > {region_rpo}",
             300,
             Severity.CRITICAL,

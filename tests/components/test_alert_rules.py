@@ -24,6 +24,7 @@ ALERTS = {
     alert.name: alert
     for alert in (
         *postgres_alerts.of("pg", NAMESPACE, PostgresSettings(), Objective(rpo=300, rto=180)),
+        *postgres_alerts.of_standby("pg", NAMESPACE, 1200),
         *mongodb_alerts.of("docs", NAMESPACE, MongodbSettings()),
     )
 }
@@ -82,6 +83,30 @@ def test_a_standby_that_follows_nobody_is_told(
     tmp_path: Path, standby: Mapping[str, str], left_behind: bool
 ) -> None:
     judge(tmp_path, ALERTS["PostgresStandbyLeftBehind"], postgres(standby), fires=left_behind)
+
+
+@pytest.mark.parametrize(
+    ("restored", "streamed", "behind"),
+    [
+        pytest.param("60x40", {}, False, id="it follows"),
+        pytest.param("2000+15x40", {}, True, id="nothing comes"),
+        pytest.param(
+            "2000+15x40", {"is_wal_receiver_up": "0x40"}, True, id="an instance has no stream too"
+        ),
+    ],
+)
+def test_a_region_that_is_behind_is_told(
+    tmp_path: Path, restored: str, streamed: Mapping[str, str], behind: bool
+) -> None:
+    """The first instance restores from the archive, and so has no receiver."""
+    series = postgres(streamed)
+    own = f'namespace="{NAMESPACE}",pod="pg-1"'
+    series |= {
+        f"cnpg_pg_replication_in_recovery{{{own}}}": "1x40",
+        f"cnpg_pg_replication_is_wal_receiver_up{{{own}}}": "0x40",
+        f"cnpg_pg_replication_lag{{{own}}}": restored,
+    }
+    judge(tmp_path, ALERTS["PostgresRegionBehind"], series, fires=behind)
 
 
 def mongodb(up: str, reached: str) -> dict[str, str]:

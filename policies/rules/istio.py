@@ -61,8 +61,9 @@ _AFTER_PROCESSING = frozenset(
 """Conditions that may come after the request was carried out."""
 _PLAIN_MODES = frozenset({"DISABLE", "PERMISSIVE"})
 """Of mutual TLS: those that take plain connections."""
-_ALLOWING = frozenset({"", "ALLOW", "CUSTOM"})
-"""Actions that leave out whom they do not name; DENY and AUDIT leave out nobody else."""
+_ALLOWING = frozenset({"", "ALLOW"})
+"""Actions that leave out whom they do not name. DENY and AUDIT leave out nobody else, and CUSTOM
+asks a server of which nothing is known here."""
 _AMBIENT = "istio.io/dataplane-mode"
 
 _VIRTUAL = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
@@ -554,7 +555,14 @@ def mesh_authorization(resource: Resource, world: World, _: Options) -> Iterator
         return
     if text(workload.labels, "sidecar.istio.io/inject") == "false":
         return
-    if not _is_closed(workload, world):
+    allowing = _allowing(workload, world)
+    for policy in filter(_allows_all, allowing):
+        yield Finding(
+            f"AuthorizationPolicy {policy.object_name}: spec.rules",
+            "an empty rule, which allows everybody everything",
+            "Name the callers in rules[].from.",
+        )
+    if not allowing:
         yield Finding(
             "AuthorizationPolicy",
             f"none of namespace {resource.namespace}, or of the mesh, says who may call its Pods",
@@ -563,22 +571,29 @@ def mesh_authorization(resource: Resource, world: World, _: Options) -> Iterator
         )
 
 
-def _is_closed(workload: Workload, world: World) -> bool:
-    """Whether a policy says who may call the workload, so that nobody else may."""
+def _allowing(workload: Workload, world: World) -> list[Resource]:
+    """The policies that say who may call the workload, so that nobody else may."""
 
-    def closes(policies: Iterable[Resource]) -> bool:
-        return any(
-            text(each.props, "spec", "action") in _ALLOWING
+    def among(policies: Iterable[Resource]) -> list[Resource]:
+        return [
+            each
+            for each in policies
+            if text(each.props, "spec", "action") in _ALLOWING
             and matches(pod_selector(each), workload.labels)
             and _is_enforced(each, workload, world)
-            for each in policies
-        )
+        ]
 
-    return (
-        closes(world.within(_ROOT_NAMESPACE, AUTHORIZATION_POLICY))
-        or closes(world.selecting(AUTHORIZATION_POLICY, workload))
-        # Once more without the index, which leaves out a policy whose selector cannot be read.
-        or closes(world.within(workload.resource.namespace, AUTHORIZATION_POLICY))
+    found = among(world.within(_ROOT_NAMESPACE, AUTHORIZATION_POLICY))
+    found += among(world.selecting(AUTHORIZATION_POLICY, workload))
+    # Once more without the index, which leaves out a policy whose selector cannot be read.
+    return found or among(world.within(workload.resource.namespace, AUTHORIZATION_POLICY))
+
+
+def _allows_all(policy: Resource) -> bool:
+    """Whether one of its rules is empty; what one policy allows, no other of its action forbids."""
+    return any(
+        not any(mappings(each, key) for key in ("from", "to", "when"))
+        for each in mappings(policy.props, "spec", "rules")
     )
 
 

@@ -319,13 +319,32 @@ def test_an_exception_from_mutual_tls_is_found(
 
 
 @pytest.mark.parametrize(
-    ("action", "closes"), [("ALLOW", True), ("CUSTOM", True), ("DENY", False), ("AUDIT", False)]
+    ("action", "closes"), [("ALLOW", True), ("CUSTOM", False), ("DENY", False), ("AUDIT", False)]
 )
-def test_a_policy_that_only_denies_lets_all_others_in(
+def test_a_policy_that_allows_nobody_lets_all_others_in(
     analyzer: Session, action: str, *, closes: bool
 ) -> None:
     found = broken(analyzer, arena("AuthorizationPolicy", {"action": action}))
     assert found == (set() if closes else {AUTHORIZATION})
+
+
+@pytest.mark.parametrize(
+    ("rule", "closes"),
+    [
+        ({"from": [{"source": {"principals": ["cluster.local/ns/games/sa/web"]}}]}, True),
+        ({"to": [{"operation": {"ports": ["8080"]}}]}, True),
+        ({}, False),
+        ({"from": []}, False),
+    ],
+)
+def test_an_empty_rule_allows_everybody(analyzer: Session, rule: Fields, *, closes: bool) -> None:
+    found = broken(analyzer, arena("AuthorizationPolicy", {"rules": [rule]}))
+    assert found == (set() if closes else {AUTHORIZATION})
+
+
+def test_what_one_policy_allows_no_other_forbids(analyzer: Session) -> None:
+    (found,) = judged(analyzer, arena("AuthorizationPolicy", {"rules": [{}]}, "open"))
+    assert "found: AuthorizationPolicy open: spec.rules: an empty rule" in found.message
 
 
 def target(kind: str, name: str = "arena") -> Fields:

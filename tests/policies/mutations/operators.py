@@ -165,6 +165,8 @@ MUTATIONS: Table = {
     "mesh-authorization": (
         example("mesh-authorization"),
         _arena("AuthorizationPolicy", "{action: DENY}"),
+        _arena("AuthorizationPolicy", "{action: CUSTOM}"),
+        _arena("AuthorizationPolicy", "{rules: [{}]}"),
         _arena("AuthorizationPolicy", "{targetRefs: [{kind: Gateway, name: arena}]}"),
     ),
     "kafka-replication-factor": (

@@ -175,7 +175,9 @@ def _delays(attempts: int, backoff: str) -> float:
 def virtual_service_idempotent_retries(
     resource: Resource, _: World, __: Options
 ) -> Iterator[Finding]:
-    """Find retries after processing on routes whose requests may not be repeated.
+    """Find retries after processing on routes that ask for retries and may not be repeated.
+
+    A route that says nothing of retries has those of the mesh, which a mesh has everywhere.
 
     A route's may be if each of its matches takes only idempotent methods, or asks for the header
     Idempotency-Key.
@@ -232,7 +234,8 @@ def virtual_service_retry_product(
 ) -> Iterator[Finding]:
     """Multiply the tries along each chain of calls that ends at the VirtualService's hosts.
 
-    Who calls whom is read from the addresses of Services in the environment of workloads.
+    Who calls whom is read from the addresses of Services in the environment of workloads. Where no
+    VirtualService is declared for a Service of the mesh, it is tried as often as Istio does.
     """
     for host in _hosts(resource):
         product, chain = _graph(world).worst(host, ())
@@ -262,6 +265,12 @@ class _Graph:
         for each in world.of(*SERVING):
             for called in _called(world.workload(each)):
                 self._callers[called].update(set(own[each.urn]) - {called})
+        # It is the caller's proxy that tries again; who calls the first of a chain is not known.
+        for host, callers in self._callers.items():
+            service = _service(host, world)
+            in_mesh = any(_in_mesh(namespace, world) for namespace, _ in callers)
+            if in_mesh and service and any(map(_is_http, mappings(service.props, "spec", "ports"))):
+                self._tries.setdefault(host, 1 + _MESH_RETRIES)
 
     def worst(self, host: Host, below: tuple[Host, ...]) -> tuple[float, tuple[Host, ...]]:
         """The most requests that one request becomes at the host, and along which chain.

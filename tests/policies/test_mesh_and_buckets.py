@@ -99,6 +99,27 @@ def test_retries_without_attempts_are_none(
     assert broken(analyzer, routed(**route)) == ({PRODUCT} if again else set())
 
 
+def calling(name: str, *called: str) -> list[manifests.Manifest]:
+    """A workload with its Service, that calls others by their addresses."""
+    selector = {"app.kubernetes.io/name": name}
+    listed = [{"name": f"URL_{each}", "value": f"http://{each}.arena.svc:80"} for each in called]
+    container = {"name": "web", "env": listed}
+    pod = {"metadata": {"labels": selector}, "spec": {"containers": [container]}}
+    ports = [{"name": "http", "port": 80}]
+    return [
+        arena("Deployment", {"selector": {"matchLabels": selector}, "template": pod}, name),
+        arena("Service", {"selector": selector, "ports": ports}, name),
+    ]
+
+
+def test_a_step_without_a_virtual_service_is_tried_as_istio_does(analyzer: Session) -> None:
+    """The first step is not: whether who calls it is in the mesh is not known."""
+    chain = [*calling("first", "second"), *calling("second", "arena")]
+    analyzer.configure(RULES.values(), {PRODUCT: {"most": 5}})
+    (found,) = [each for each in judged(analyzer, *chain) if each.rule == PRODUCT]
+    assert "one request may come 6 times along first → second → arena" in found.message
+
+
 # Circuit breakers -------------------------------------------------------------------------------
 
 LIMITS = "destination-rule-limits"

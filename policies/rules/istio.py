@@ -65,6 +65,9 @@ _ALLOWING = frozenset({"", "ALLOW"})
 """Actions that leave out whom they do not name. DENY and AUDIT leave out nobody else, and CUSTOM
 asks a server of which nothing is known here."""
 _AMBIENT = "istio.io/dataplane-mode"
+_WAYPOINT = "istio.io/use-waypoint"
+"""Label of a Service or its Namespace: the proxy of an ambient mesh that reads HTTP."""
+_NO_WAYPOINT = "none"
 
 _VIRTUAL = "https://istio.io/latest/docs/reference/config/networking/virtual-service/"
 _DESTINATION = "https://istio.io/latest/docs/reference/config/networking/destination-rule/"
@@ -451,16 +454,19 @@ def destination_rule_retry_budget(
     kinds=(SERVICE,),
     scope=Scope.STACK,
     why="A service of the mesh without a policy of its own has no circuit breaker and no outlier "
-    "detection: one that was added later, and forgotten.",
+    "detection: one that was added later, and forgotten. In an ambient mesh a waypoint alone knows "
+    "of policies.",
     source=_DESTINATION,
-    remedy="Declare a DestinationRule for the Service.",
+    remedy="Declare a DestinationRule for the Service and, in an ambient mesh, a waypoint.",
     passing="{kind: DestinationRule, metadata: {name: arena}}",
     failing="{kind: DestinationRule, metadata: {name: arena}, $delete: true}",
 )
 def service_mesh_policy(resource: Resource, world: World, _: Options) -> Iterator[Finding]:
-    """Look for a DestinationRule of each Service in the mesh; a headless one has none.
+    """Look for a DestinationRule of each Service in the mesh, and for who reads it.
 
-    One for a wildcard host, such as ``*.games.svc.cluster.local``, is for all that it covers.
+    A headless Service has none. One for a wildcard host, such as ``*.games.svc.cluster.local``, is
+    for all that it covers. In an ambient namespace a node's proxy forwards connections, and knows
+    neither DestinationRules nor VirtualServices.
     """
     if not _in_mesh(resource.namespace, world):
         return
@@ -472,6 +478,12 @@ def service_mesh_policy(resource: Resource, world: World, _: Options) -> Iterato
             "DestinationRule",
             f"none for host {address}",
             "Declare one with connectionPool limits, outlierDetection and a retryBudget.",
+        )
+    if _in_ambient(resource.namespace, world) and not _has_waypoint(resource, world):
+        yield Finding(
+            f"metadata.labels[{_WAYPOINT}]",
+            "none, here or on the Namespace, so that no DestinationRule or VirtualService acts",
+            f"Label the Namespace {_WAYPOINT} with the name of a waypoint.",
         )
 
 
@@ -616,15 +628,16 @@ def _is_enforced(policy: Resource, workload: Workload, world: World) -> bool:
     targets = mappings(policy.props, "spec", "targetRefs") or ([one] if one else [])
     if not targets:
         return True
-    namespaces = world.with_value(_NAMESPACE, ("metadata", "name"), policy.namespace)
-    if not any(_is_ambient(each) for each in namespaces):
+    if not _in_ambient(policy.namespace, world):
         return False
     services = [
         world.named(SERVICE, policy.namespace, text(each, "name"))
         for each in targets
         if text(each, "kind") == "Service" and text(each, "group") in {"", "core"}
     ]
-    return any(workload in _behind(each, world) for each in services if each)
+    return any(
+        workload in _behind(each, world) for each in services if each and _has_waypoint(each, world)
+    )
 
 
 # Reading ----------------------------------------------------------------------------------------
@@ -782,6 +795,17 @@ def _is_labelled(namespace: Resource) -> bool:
         or bool(text(labels, "istio.io/rev"))
         or _is_ambient(namespace)
     )
+
+
+def _in_ambient(namespace: str, world: World) -> bool:
+    return any(map(_is_ambient, world.with_value(_NAMESPACE, ("metadata", "name"), namespace)))
+
+
+def _has_waypoint(service: Resource, world: World) -> bool:
+    """Whether a proxy reads what is declared for a Service; its own label goes before all else."""
+    namespaces = world.with_value(_NAMESPACE, ("metadata", "name"), service.namespace)
+    names = (text(each.labels, _WAYPOINT) for each in (service, *namespaces))
+    return next(filter(None, names), _NO_WAYPOINT) != _NO_WAYPOINT
 
 
 def _is_ambient(namespace: Resource) -> bool:

@@ -278,13 +278,19 @@ AUTHORIZATION = "mesh-authorization"
 
 WEB: Fields = {"selector": {"matchLabels": {"app.kubernetes.io/name": "web"}}}
 OTHERS: Fields = {"selector": {"matchLabels": {"app.kubernetes.io/name": "other"}}}
-AMBIENT: manifests.Manifest = {
-    "kind": "Namespace",
-    "metadata": {
-        "name": "arena",
-        "labels": {"istio-injection": None, "istio.io/dataplane-mode": "ambient"},
-    },
-}
+
+
+def ambient(waypoint: str | None) -> manifests.Manifest:
+    """The namespace in an ambient mesh."""
+    labels = {
+        "istio-injection": None,
+        "istio.io/dataplane-mode": "ambient",
+        **({"istio.io/use-waypoint": waypoint} if waypoint else {}),
+    }
+    return {"kind": "Namespace", "metadata": {"name": "arena", "labels": labels}}
+
+
+AMBIENT = ambient("waypoint")
 
 
 def mode(name: str) -> Fields:
@@ -389,6 +395,32 @@ def test_a_policy_for_another_target_closes_nothing(
 ) -> None:
     found = broken(analyzer, AMBIENT, arena("AuthorizationPolicy", spec))
     assert found == (set() if closes else {AUTHORIZATION})
+
+
+def test_a_policy_for_a_service_without_a_waypoint_closes_nothing(analyzer: Session) -> None:
+    policy = arena("AuthorizationPolicy", {"targetRefs": [target("Service")]})
+    assert broken(analyzer, ambient(None), policy) == {AUTHORIZATION, "service-mesh-policy"}
+
+
+@pytest.mark.parametrize(
+    ("of_namespace", "of_service", "acts"),
+    [
+        ("waypoint", None, True),
+        (None, "waypoint", True),
+        ("none", "waypoint", True),
+        (None, None, False),
+        ("none", None, False),
+        ("waypoint", "none", False),
+    ],
+)
+def test_in_an_ambient_mesh_a_waypoint_alone_knows_of_policies(
+    analyzer: Session, of_namespace: str | None, of_service: str | None, *, acts: bool
+) -> None:
+    service = arena("Service", {})
+    if of_service:
+        service["metadata"]["labels"] = {"istio.io/use-waypoint": of_service}
+    found = broken(analyzer, ambient(of_namespace), service)
+    assert found == (set() if acts else {"service-mesh-policy"})
 
 
 def test_a_sidecar_passes_over_policies_with_targets(analyzer: Session) -> None:

@@ -54,7 +54,19 @@ _RESOURCE_METRICS = frozenset({"Utilization", "AverageValue"})
 """One of which these two must name: since KEDA 2.18 there is no default, and no `metadata.type`."""
 
 
-def _triggers(trigger: str, fallback: str = "{failureThreshold: 3, replicas: 6}") -> str:
+_STATIC = "static"
+"""What a fallback does that does not say: `replicas`, however many there are."""
+_BY_ITSELF = frozenset({"currentReplicas", "scalingModifiers"})
+"""What a fallback may do without a look at its `replicas`."""
+_KEEPING = _BY_ITSELF | {"currentReplicasIfHigher"}
+"""What a fallback may do that takes nothing away from a workload under load."""
+_MOST_REPLICAS = 100
+"""KEDA's default for maxReplicaCount."""
+
+_FALLBACK = "{failureThreshold: 3, replicas: 6, behavior: currentReplicasIfHigher}"
+
+
+def _triggers(trigger: str, fallback: str = _FALLBACK) -> str:
     return f"""
         kind: ScaledObject
         metadata: {{name: worker}}
@@ -129,21 +141,42 @@ def scaled_object_query(resource: Resource, _: World, __: Options) -> Iterator[F
     Severity.HIGH,
     kinds=(SCALED_OBJECT,),
     why="When the source of its metrics is gone, a workload without a fallback keeps the size that "
-    "it had, however the load grows.",
+    "it had, however the load grows; and one that falls back to fewer replicas loses what carries "
+    "the load.",
     source=f"{_SCALED_OBJECT}#fallback",
-    remedy="Set fallback with failureThreshold and replicas.",
+    remedy="Set fallback with failureThreshold, replicas and behavior: currentReplicasIfHigher.",
     passing=_triggers(_PROMETHEUS),
     failing=_triggers(_PROMETHEUS, fallback="null"),
 )
 def scaled_object_fallback(resource: Resource, _: World, __: Options) -> Iterator[Finding]:
-    """Require a size to fall back to, wherever a trigger reads from outside Kubernetes."""
+    """Require a size to fall back to, wherever a trigger reads from outside Kubernetes.
+
+    It may be no smaller than the least that is declared, nor than what runs when the source goes.
+    """
     kinds = {text(trigger, "type") for _, trigger in _declared(resource)}
     if kinds <= _WITHOUT_SOURCE:
         return
+    fallback = mapping(resource.props, "spec", "fallback")
     for key in ("failureThreshold", "replicas"):
-        if number(resource.props, "spec", "fallback", key) is None:
-            where = f"spec.fallback.{key}"
-            yield Finding(where, "not set", f"Set {where}.")
+        if number(fallback, key) is None:
+            yield Finding(f"spec.fallback.{key}", "not set", f"Set spec.fallback.{key}.")
+    replicas, behavior = number(fallback, "replicas"), text(fallback, "behavior") or _STATIC
+    if replicas is None:
+        return
+    least = max(1, number(resource.props, "spec", "minReplicaCount") or 0)
+    if behavior not in _BY_ITSELF and replicas < least:
+        yield Finding(
+            "spec.fallback.replicas",
+            f"{replicas:g}, below the {least:g} that run without any load",
+            f"Set spec.fallback.replicas to {least:g} or more.",
+        )
+    most = number(resource.props, "spec", "maxReplicaCount") or _MOST_REPLICAS
+    if behavior not in _KEEPING and not (behavior == _STATIC and replicas >= most):
+        yield Finding(
+            "spec.fallback.behavior",
+            f"{behavior}, which leaves {replicas:g} replicas of up to {most:g}",
+            "Set spec.fallback.behavior to currentReplicasIfHigher.",
+        )
 
 
 @rule(

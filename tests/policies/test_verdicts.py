@@ -107,6 +107,36 @@ def test_a_trigger_by_resource_names_its_value_and_what_it_measures(
     assert found == (set() if complete else {"scaled-object-query"})
 
 
+@pytest.mark.parametrize(
+    ("fallback", "where"),
+    [
+        ({"replicas": 3, "behavior": "currentReplicasIfHigher"}, None),
+        ({"replicas": 2, "behavior": "currentReplicasIfHigher"}, "replicas: 2, below the 3"),
+        ({"replicas": 0, "behavior": "currentReplicas"}, None),
+        ({"replicas": 0, "behavior": "scalingModifiers"}, None),
+        ({"replicas": 6, "behavior": "currentReplicasIfLower"}, "behavior: currentReplicasIfLower"),
+        ({"replicas": 6, "behavior": "static"}, "behavior: static"),
+        ({"replicas": 6, "behavior": None}, "behavior: static"),
+        ({"replicas": 9, "behavior": None}, None),
+    ],
+)
+def test_a_fallback_takes_nothing_away(
+    analyzer: Session, fallback: dict[str, Any], where: str | None
+) -> None:
+    """Of a workload with 3 to 9 replicas."""
+    spec = {"fallback": {"failureThreshold": 3, **fallback}}
+    found = judged(analyzer, of("ScaledObject", "worker", spec))
+    assert {each.rule for each in found} == ({"scaled-object-fallback"} if where else set())
+    assert all(f"found: spec.fallback.{where}" in each.message for each in found)
+
+
+def test_a_workload_that_may_have_none_falls_back_to_one(analyzer: Session) -> None:
+    fallback = {"failureThreshold": 3, "replicas": 0, "behavior": "currentReplicasIfHigher"}
+    spec = {"minReplicaCount": 0, "fallback": fallback}
+    said = [each.message for each in judged(analyzer, of("ScaledObject", "worker", spec))]
+    assert [each for each in said if "found: spec.fallback.replicas: 0, below the 1" in each]
+
+
 # Networks ---------------------------------------------------------------------------------------
 
 

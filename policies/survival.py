@@ -229,9 +229,24 @@ def _copy_delay(bucket: str, world: World) -> float | None:
             timed = mapping(rule, "destination", "replicationTime")
             minutes = number(timed, "time", "minutes")
             enabled = text(rule, "status") == text(timed, "status") == "Enabled"
-            if enabled and minutes and _copies_all(rule, bucket, world):
+            if not enabled or not minutes or _stays(rule, bucket, world):
+                continue
+            if _copies_all(rule, bucket, world):
                 return 60.0 * minutes
     return None
+
+
+def _stays(rule: Mapping[str, object], bucket: str, world: World) -> bool:
+    """Whether a rule copies into the region that it copies from, where both buckets name theirs."""
+    here = _regions(bucket, world)
+    # S3 names a bucket by its ARN, whose last part is its name.
+    copy = text(rule, "destination", "bucket").rpartition(":")[2] if here else ""
+    return bool(copy) and bool(here & _regions(copy, world))
+
+
+def _regions(bucket: str, world: World) -> set[str]:
+    declared = world.with_value(aws.BUCKET, ("bucket",), bucket)
+    return {text(each.props, "region") for each in declared} - {""}
 
 
 def _copies_all(rule: Mapping[str, object], bucket: str, world: World) -> bool:

@@ -87,8 +87,8 @@ def survival_region(resource: Resource, world: World, _: Options) -> Iterator[Fi
         yield Finding(
             "BucketReplicationConfig",
             f"none copies all backups of {system.kind} to another region in a time that is known",
-            "Declare aws.s3.BucketReplicationConfig for their bucket, with a rule of status "
-            "Enabled, without a filter, with destination.replicationTime {status: Enabled, time: "
-            "{minutes: 15}} and, where KMS encrypts, "
+            "Declare aws.s3.BucketReplicationConfig from their bucket to one in another region, "
+            "with a rule of status Enabled, without a filter, with destination.replicationTime "
+            "{status: Enabled, time: {minutes: 15}} and, where KMS encrypts, "
             "sourceSelectionCriteria.sseKmsEncryptedObjects.status: Enabled.",
         )

@@ -151,6 +151,29 @@ def test_a_copy_of_a_part_is_none(rule: dict[str, Any]) -> None:
     assert judged(seen, "postgres", Domain.REGION).rpo_seconds is None
 
 
+def bucket(name: str, region: str | None) -> dict[str, Any]:
+    """A bucket that says where it is, or leaves it to the provider."""
+    properties = {"bucket": name, **({"region": region} if region else {})}
+    return {"type": "aws:s3/bucket:Bucket", "name": name, "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "loss"),
+    [
+        ("us-east-1", "us-west-2", 300 + 900),
+        ("us-east-1", "us-east-1", None),
+        (None, None, 300 + 900),
+        ("us-east-1", None, 300 + 900),
+    ],
+)
+def test_a_copy_in_the_same_region_goes_with_it(
+    here: str | None, there: str | None, loss: float | None
+) -> None:
+    source = {**bucket("sim-backup", here), "name": "backup"}
+    seen = world(source, bucket("sim-backup-elsewhere", there))
+    assert judged(seen, "postgres", Domain.REGION).rpo_seconds == loss
+
+
 @pytest.mark.parametrize(
     ("algorithm", "loss"), [("aws:kms", None), ("aws:kms:dsse", None), ("AES256", 300 + 900)]
 )

@@ -251,6 +251,7 @@ MUTATIONS: Table = {
     ),
     "survival-region": (
         removed("aws:s3/BucketReplicationConfig"),
+        each("aws:s3/Bucket", put("region", "us-east-1")),
         _replication(drop("sourceSelectionCriteria")),
         _replication(put("filter", {"prefix": "postgres/"})),
         _replication(put("filter", {"and": {"prefix": "", "tags": {"kept": "yes"}}})),

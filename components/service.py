@@ -303,16 +303,17 @@ def _container(name: str, args: ServiceArgs) -> parts.Object:
 
 
 def _probes(probes: Probes) -> parts.Object:
-    """Startup guards the slow begin, so that liveness may be strict from then on.
+    """Startup guards the slow begin, so that the others need not know of it.
 
-    Readiness gives up after 10 s and costs nothing but traffic; liveness after 30 s, because a
-    restart loses what the Pod was doing.
+    Readiness gives up after 10 s and costs nothing but traffic. Liveness gives up after a minute:
+    it asks on the port that carries the traffic, where an overloaded Pod answers late, and a
+    restart would lose what the Pod was doing and leave its load to the others.
     """
     attempts = math.ceil(probes.startup_limit / _STARTUP_PERIOD)
     return {
         "startupProbe": parts.http_probe(probes.startup, _PORT, _STARTUP_PERIOD, attempts),
         "readinessProbe": parts.http_probe(probes.ready, _PORT, period=5, failures=2),
-        "livenessProbe": parts.http_probe(probes.live, _PORT, period=10, failures=3),
+        "livenessProbe": parts.http_probe(probes.live, _PORT, period=10, failures=6, timeout=5),
     }
 
 

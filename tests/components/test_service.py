@@ -188,6 +188,13 @@ def test_traffic_stops_before_a_restart() -> None:
     )
 
 
+def test_an_overloaded_pod_has_a_minute_before_a_restart() -> None:
+    """Its probe waits among the requests that are too many."""
+    liveness = _container(_service())["livenessProbe"]
+    assert liveness["timeoutSeconds"] == 5
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] == 60
+
+
 # Network and discovery --------------------------------------------------------------------------
 
 

@@ -270,9 +270,9 @@ class _Graph:
                 self._callers[called].update(set(own[each.urn]) - {called})
         # It is the caller's proxy that tries again; who calls the first of a chain is not known.
         for host, callers in self._callers.items():
-            service = _service(host, world)
             in_mesh = any(_in_mesh(namespace, world) for namespace, _ in callers)
-            if in_mesh and service and any(map(_is_http, mappings(service.props, "spec", "ports"))):
+            target = _service(host, world)
+            if in_mesh and target and any(map(_is_http, mappings(target.props, "spec", "ports"))):
                 self._tries.setdefault(host, 1 + _MESH_RETRIES)
 
     def worst(self, host: Host, below: tuple[Host, ...]) -> tuple[float, tuple[Host, ...]]:

@@ -17,9 +17,11 @@ def test_the_four_stacks_as_shipped_pass(tmp_path: Path) -> None:
     checkout = Checkout.copied(tmp_path)
     judged = checkout.run("policy", "all")
     assert judged.returncode == 0, judged.stdout + judged.stderr
-    for stack in ("dev", "staging", "prod", "dr"):
+    for stack in ("dev", "staging", "prod", "dr", "dr-promoted"):
         levels = {finding["level"] for finding in checkout.result(f"policy-{stack}.json")}
         assert levels <= {"advisory"}
+    for stack in ("staging", "dr", "dr-promoted"):
+        assert checkout.result(f"parity-{stack}.json") == []
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Weakness:
 WEAKNESSES = {
     "no liveness probe": Weakness(
         "components/service.py",
-        '"livenessProbe": parts.http_probe(probes.live, _PORT, period=10, failures=3),',
+        '"livenessProbe": parts.http_probe(probes.live, _PORT, period=10, failures=6, timeout=5),',
         "",
         "container-liveness-probe",
         "gateway-deployment",

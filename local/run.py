@@ -198,7 +198,7 @@ def _policy_world(stack: str) -> World:
 
 def status(stack: str | None) -> int:
     """Say what runs, where, and how to reach it."""
-    worlds = [world.named(stack)] if stack else world.existing()
+    worlds = _worlds(stack)
     for target in worlds:
         parts = target.cluster.running()
         alive = [part for part, pid in parts.items() if pid is not None]
@@ -222,7 +222,7 @@ def status(stack: str | None) -> int:
 
 def down(stack: str | None) -> int:
     """End local worlds and forget what they held."""
-    targets = [world.named(stack)] if stack else world.existing()
+    targets = _worlds(stack)
     if not targets:
         console.print("there is no local world")
     for target in targets:
@@ -233,6 +233,19 @@ def down(stack: str | None) -> int:
             target.remove()
         console.print(f"[bold]{target.stack}[/bold] is gone")
     return 0
+
+
+def _worlds(stack: str | None) -> list[World]:
+    """The world of one stack; without one, all there are.
+
+    Raises:
+        LocalError: if the name is empty, which may not come to mean all.
+    """
+    if stack is None:
+        return world.existing()
+    if not stack:
+        raise LocalError("STACK is empty; it should name a stack, or be left out for all")
+    return [world.named(stack)]
 
 
 def psql(stack: str, command: str | None) -> int:

@@ -326,7 +326,7 @@ def named(stack: str) -> World:
     Raises:
         LocalError: if it names no folder of its own there, which `down` would delete.
     """
-    if Path(stack).name != stack or stack == "..":
+    if Path(stack).name != stack or stack in {"", ".."}:
         raise LocalError(f"{stack!r} is no name of a stack: it should be one such as dev")
     return World(stack, root() / stack)
 

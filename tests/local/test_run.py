@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,17 @@ def test_down_says_so_where_no_world_is(
 ) -> None:
     assert run.down(None) == 0
     assert "there is no local world" in capsys.readouterr().out
+    assert stopped == []
+
+
+@pytest.mark.parametrize("command", [run.down, run.status])
+def test_an_empty_stack_does_not_mean_all(
+    stopped: list[str], tmp_path: Path, command: Callable[[str | None], int]
+) -> None:
+    with World("dev", tmp_path / "dev").locked():
+        pass
+    with pytest.raises(LocalError, match="STACK is empty; it should name a stack"):
+        command("")
     assert stopped == []
 
 

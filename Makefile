@@ -7,6 +7,8 @@ VENV := .venv
 READY := $(VENV)/ready
 RUN := $(VENV)/bin/python -m
 TESTS ?= tests
+# As it was typed: neither make nor the shell looks for anything to expand in it.
+override export C := $(value C)
 
 .DEFAULT_GOAL := help
 .PHONY: help up preview policy status psql redis-cli logs shell drill down bench test lint
@@ -27,10 +29,10 @@ status: $(READY) ## say what runs where, and how to reach it
 	@$(RUN) local status $(if $(GIVEN),"$(STACK)")
 
 psql: $(READY) ## open psql on the primary [STACK=…] [C="select 1"]
-	@$(RUN) local psql "$(STACK)" $(if $(C),"$(C)")
+	@$(RUN) local psql "$(STACK)" $(if $(C),"$$C")
 
 redis-cli: $(READY) ## open redis-cli on the master [STACK=…] [C="info replication"]
-	@$(RUN) local redis-cli "$(STACK)" $(if $(C),"$(C)")
+	@$(RUN) local redis-cli "$(STACK)" $(if $(C),"$$C")
 
 logs: $(READY) ## show what a service or data system printed, SERVICE=… [STACK=…]
 	@$(RUN) local logs "$(STACK)" $(or $(SERVICE),$(error say which: make logs SERVICE=gateway))

@@ -6,6 +6,7 @@ They need containers, so they work with real nodes alone.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,7 @@ def psql(target: World, wanted: Settings, command: str | None) -> int:
 
 def redis_cli(target: World, wanted: Settings, command: str | None) -> int:
     """Open redis-cli on the master that the Sentinels name, or run one command there."""
+    words = _words(command or "")
     _require_containers(target)
     namespace = parts.namespace(wanted.prefix, parts.DATA)
     sentinel = f"{DataSystem.REDIS}-sentinel-0"
@@ -55,8 +57,22 @@ def redis_cli(target: World, wanted: Settings, command: str | None) -> int:
         master = inventory.service_at(api, namespace, address)
     if asked.returncode != 0 or not master:
         raise LocalError(f"the Sentinels name no master: {asked.stderr.strip() or asked.stdout}")
-    words = command.split() if command else []
     return _exec(target, namespace, master, "redis", _as_server(words))
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command for Redis; quotes keep one together, as in redis-cli itself.
+
+    Raises:
+        LocalError: if a quote does not end.
+    """
+    try:
+        return shlex.split(command)
+    except ValueError as problem:
+        raise LocalError(
+            f"C is {command!r}, in which something does not end: {problem}; it should be a command "
+            "such as 'set key \"two words\"'"
+        ) from None
 
 
 def logs(target: World, service: str) -> int:

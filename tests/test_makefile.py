@@ -57,3 +57,14 @@ def test_a_stack_counts_from_the_environment(words: Make, goal: str, stack: str)
 
 def test_other_goals_are_about_dev_where_no_stack_is_named(words: Make) -> None:
     assert words("up") == ["local", "up", "dev"]
+
+
+@pytest.mark.parametrize("goal", ["psql", "redis-cli"])
+@pytest.mark.parametrize("command", ["select 1", """get "$(C) `id` $1" '\\'""", "eval ';#' 0"])
+def test_a_command_is_passed_on_as_it_was_typed(words: Make, goal: str, command: str) -> None:
+    assert words(goal, f"C={command}") == ["local", goal, "dev", command]
+
+
+@pytest.mark.parametrize("goal", ["psql", "redis-cli"])
+def test_a_client_opens_where_no_command_is_given(words: Make, goal: str) -> None:
+    assert words(goal) == ["local", goal, "dev"]

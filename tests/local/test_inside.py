@@ -39,3 +39,12 @@ def test_simulated_nodes_have_nothing_to_look_into(
     (tmp_path / "nodes").write_text(SIMULATED)
     with pytest.raises(LocalError, match="simulated, so no container runs"):
         inside.shell(world, "gateway", None)
+
+
+def test_quotes_keep_a_word_for_redis_together() -> None:
+    assert inside._words("set key 'two words'") == ["set", "key", "two words"]
+
+
+def test_a_quote_for_redis_that_does_not_end_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="C is 'get \"key', in which .* No closing quotation"):
+        inside.redis_cli(World("dev", tmp_path), loader.from_file("dev"), 'get "key')

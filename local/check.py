@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import pytest
 
 from local import supplies, world
+from local.errors import LocalError
 from local.images import build as images
 from local.nodes import host
 from local.run import build_folder, say
@@ -47,5 +48,16 @@ def test(paths: Sequence[str]) -> int:
     # Files are dealt out in the order of tests/conftest.py.
     dealt = ("-n", str(WORKERS), "--dist=loadfile", "--no-loadscope-reorder")
     codes = [run("not alone", *dealt), run("alone")]
+    return _verdict(codes, paths)
+
+
+def _verdict(codes: Sequence[int], paths: Sequence[str]) -> int:
+    """The exit code of all runs; one of them may well find nothing to run.
+
+    Raises:
+        LocalError: if none found any test, which is no success.
+    """
+    if set(codes) == {_NOTHING_TO_RUN}:
+        raise LocalError(f"there is no test in {' '.join(paths) or 'tests'}: name a file or folder")
     failed = [code for code in codes if code not in {pytest.ExitCode.OK, _NOTHING_TO_RUN}]
     return failed[0] if failed else 0

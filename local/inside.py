@@ -76,11 +76,11 @@ def _words(command: str) -> list[str]:
 
 
 def logs(target: World, service: str) -> int:
-    """Show the last lines of every Pod of a service or data system."""
-    pods = _pods(target, service)
-    for pod in pods:
+    """Show the last lines of every Pod of a service or data system; 1 if some cannot be had."""
+    codes = []
+    for pod in _pods(target, service):
         metadata = pod["metadata"]
-        subprocess.run(
+        shown = subprocess.run(
             _kubectl(
                 target,
                 metadata["namespace"],
@@ -89,7 +89,8 @@ def logs(target: World, service: str) -> int:
             ),
             check=False,
         )
-    return 0
+        codes.append(shown.returncode)
+    return 1 if any(codes) else 0
 
 
 def shell(target: World, service: str | None, node: str | None) -> int:

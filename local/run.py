@@ -25,7 +25,7 @@ from local import addons, inside, inventory, world
 from local.engine import POLICY_PACK, Engine, Outcome, Step
 from local.errors import LocalError
 from local.files import write_whole
-from local.inventory import Inventory
+from local.inventory import Inventory, Workload
 from local.world import PROJECT, World
 from policies import parity, report, survival
 from policies.world import World as PolicyView
@@ -100,7 +100,7 @@ def up(stack: str) -> int:
     _print_workloads(found)
     _print_changes(done)
     console.print(f"[bold]{stack}[/bold]: {_counted(done)} in {phases.total:.0f} s")
-    return 1 if found.unready(absent) else 0
+    return _gave_up(target, found.unready(absent))
 
 
 def preview(stack: str) -> int:
@@ -199,6 +199,8 @@ def _policy_world(stack: str) -> World:
 def status(stack: str | None) -> int:
     """Say what runs, where, and how to reach it."""
     worlds = _worlds(stack)
+    if stack and not worlds[0].exists:
+        loader.require(stack, PROJECT)
     for target in worlds:
         parts = target.cluster.running()
         alive = [part for part, pid in parts.items() if pid is not None]
@@ -309,6 +311,19 @@ def _until_ready(target: World, absent: Set[str]) -> Inventory:
             if not found.unready(absent) or time.monotonic() > deadline:
                 return found
             time.sleep(0.5)
+
+
+def _gave_up(target: World, unready: Sequence[Workload]) -> int:
+    """Say what is not Ready, and where to look, if anything is not."""
+    if not unready:
+        return 0
+    missing = ", ".join(f"{w.kind} {w.namespace}/{w.name} ({w.ready}/{w.total})" for w in unready)
+    look = "status" if target.kind == world.SIMULATED else "logs SERVICE=…"
+    console.print(
+        f"[red]error[/red] not ready after {READY_SECONDS:.0f} s: {escape(missing)}; "
+        f"`make {look} STACK={target.stack}` shows more"
+    )
+    return 1
 
 
 def _await_addons(target: World) -> None:

@@ -64,11 +64,11 @@ def stacks(root: Path = ROOT) -> list[str]:
     return sorted(file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in files)
 
 
-def from_file(stack: str, root: Path = ROOT) -> Settings:
-    """Read the settings of a stack from its file, without the engine.
+def require(stack: str, root: Path = ROOT) -> None:
+    """Refuse a stack that has no file.
 
     Raises:
-        SettingsError: with everything that is wrong, if anything is.
+        SettingsError: naming those that have one.
     """
     known = stacks(root)
     if stack not in known:
@@ -77,6 +77,15 @@ def from_file(stack: str, root: Path = ROOT) -> Settings:
         raise SettingsError(
             [Problem("", None, "", f"{what}; did you mean {meant}?" if meant else what)]
         )
+
+
+def from_file(stack: str, root: Path = ROOT) -> Settings:
+    """Read the settings of a stack from its file, without the engine.
+
+    Raises:
+        SettingsError: with everything that is wrong, if anything is.
+    """
+    require(stack, root)
     document = read(stack_file(stack, root), file_name(stack))
     return load(document.value.get("config") or {}, document, root)
 

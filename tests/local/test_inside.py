@@ -48,3 +48,12 @@ def test_quotes_keep_a_word_for_redis_together() -> None:
 def test_a_quote_for_redis_that_does_not_end_is_named(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="C is 'get \"key', in which .* No closing quotation"):
         inside.redis_cli(World("dev", tmp_path), loader.from_file("dev"), 'get "key')
+
+
+def test_logs_that_cannot_all_be_had_are_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods = [{"metadata": {"namespace": "core", "name": name}} for name in ("starts", "runs")]
+    monkeypatch.setattr(inside, "_pods", lambda *_: pods)
+    monkeypatch.setattr(inside, "_kubectl", lambda *words: ["test", words[3], "=", "runs"])
+    assert inside.logs(World("dev", tmp_path), "gateway") == 1

@@ -10,7 +10,9 @@ import pytest
 from local import run
 from local.engine import Engine
 from local.errors import LocalError
+from local.inventory import Workload
 from local.world import Access, World
+from stacks.problems import SettingsError
 from stacks.settings import Role, Settings
 
 pytestmark = pytest.mark.unit
@@ -113,6 +115,30 @@ def test_an_empty_stack_does_not_mean_all(
     with pytest.raises(LocalError, match="STACK is empty; it should name a stack"):
         command("")
     assert stopped == []
+
+
+def test_the_status_of_a_stack_that_there_is_not_names_those_that_there_are(
+    stopped: list[str],
+) -> None:
+    with pytest.raises(SettingsError, match='no stack "nonsense": there are dev, dr, prod'):
+        run.status("nonsense")
+
+
+def test_a_stack_without_a_world_runs_nothing(
+    stopped: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.status("dev") == 0
+    assert "dev runs nothing" in capsys.readouterr().out
+
+
+def test_giving_up_names_what_is_not_ready_and_where_to_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis = Workload("sim-dev-data", "StatefulSet", "redis", 2, 3, (), (), ())
+    assert run._gave_up(World("dev", tmp_path), [redis]) == 1
+    said = capsys.readouterr().out
+    assert "error not ready after 300 s: StatefulSet sim-dev-data/redis (2/3)" in said
+    assert "`make logs SERVICE=… STACK=dev` shows more" in said
 
 
 def test_down_deletes_nothing_but_worlds(stopped: list[str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ One thing differs: a lone `=` is text, as everywhere but in PyYAML, which refuse
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -61,6 +62,22 @@ def read(content: bytes) -> Iterator[tuple[yaml.Node, Any]]:
                 yield node, data
     finally:
         loader.dispose()
+
+
+_EXPECTED = ("did not find expected ", "expected ")
+"""What follows in PyYAML's and libyaml's words is what YAML wants there, never what the file holds.
+"""
+
+
+def trouble(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong with a file, without the words of the file.
+
+    What is quoted may be secret: an unquoted password that begins with * is an alias.
+    """
+    what = str(error.problem)
+    if what.startswith(_EXPECTED):
+        return what
+    return re.sub(r"\s*'.*'", "", what, flags=re.DOTALL)
 
 
 def _constructed(loader: _Loader, node: yaml.Node) -> Any:  # noqa: ANN401 - any YAML value

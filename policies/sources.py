@@ -126,10 +126,6 @@ def _read_file(path: str, found: list[Declared], mistakes: list[str]) -> None:
         mistakes.append(f"{path}: {mistake.strerror}")
 
 
-_EXPECTED = "did not find expected "
-"""What follows in libyaml's words is what YAML wants there, never what the line holds."""
-
-
 def from_text(content: bytes, source: str) -> list[Declared]:
     """Read YAML (or JSON, which is YAML): several documents, and lists of objects.
 
@@ -144,10 +140,7 @@ def from_text(content: bytes, source: str) -> list[Declared]:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        what = str(problem.problem)
-        if not what.startswith(_EXPECTED):
-            # What is quoted may be secret: an unquoted password that begins with * is an alias.
-            what = re.sub(r"\s*'.*'", "", what, flags=re.DOTALL)
+        what = documents.trouble(problem)
         raise UnreadableError(f"{source}{line}: not YAML: {what}") from None
     except yaml.YAMLError:
         raise UnreadableError(f"{source}: not YAML: not text, or with control characters") from None

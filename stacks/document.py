@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 from pydantic import SecretStr
 
+from policies.documents import trouble
 from stacks.problems import Problem, SettingsError, show
 
 Place = tuple[str | int, ...]
@@ -86,12 +87,12 @@ def _refused(name: str, what: str, line: int | None = None) -> SettingsError:
 
 
 def _syntax(error: yaml.YAMLError) -> tuple[str, int | None]:
-    mark = getattr(error, "problem_mark", None)
-    line = mark.line + 1 if mark is not None else None
-    trouble = getattr(error, "problem", None) or "it has characters that are no text"
-    if "'\\t'" in trouble:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "is not YAML: it has characters that are no text", None
+    line = error.problem_mark.line + 1 if error.problem_mark is not None else None
+    if "'\\t'" in str(error.problem):
         return "is not YAML: a tab is used to indent; use spaces", line
-    return f"is not YAML: {trouble}", line
+    return f"is not YAML: {trouble(error)}", line
 
 
 def _line(node: yaml.Node) -> int:

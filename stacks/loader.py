@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from stacks.contradictions import Contradiction, Key
-from stacks.document import Document, Place, read, spell
+from stacks.document import Document, Place, Unreadable, read, spell
 from stacks.problems import Problem, SettingsError, nearest, show, suggestion
 from stacks.settings import Settings
 from stacks.validation import Schema, expected, holds, mistakes, schema
@@ -103,6 +103,8 @@ def load(config: object, document: Document, root: Path = ROOT) -> Settings:
         SettingsError: with everything that is wrong, if anything is.
     """
     problems = [*document.problems, *_sections(document)]
+    if isinstance(config, Unreadable):
+        raise SettingsError(problems)
     if not isinstance(config, Mapping):
         what = f"is {show(config)}; it should be a mapping from keys such as {NAMESPACE}:zones"
         line = document.lines.get(("config",))
@@ -255,6 +257,8 @@ def _catalogue(config: Mapping[str, object], document: Document, root: Path) -> 
     """
     key = f"{NAMESPACE}:{CATALOGUE}"
     name = config.get(key, DEFAULT_CATALOGUE)
+    if isinstance(name, Unreadable):
+        raise SettingsError(())  # told already
     if not isinstance(name, str) or not _is_file(root / FOLDER / name):
         what = f"is {show(name)}; it should be {expected(_CATALOGUE_SCHEMA)}"
         line = document.lines.get(("config", key))
@@ -269,7 +273,7 @@ def _catalogue(config: Mapping[str, object], document: Document, root: Path) -> 
     ]
     for part in _SHARED:
         named = found.value.get(part, None if part == "services" else {})
-        if not isinstance(named, Mapping):
+        if not isinstance(named, Mapping | Unreadable):
             what = f"is {show(named)}; it should be a mapping of names to {part}"
             problems.append(Problem(found.name, found.lines.get((part,)), part, what))
     if problems:

@@ -110,6 +110,7 @@ def test_an_alias_of_itself_ends(file: Path) -> None:
         ),
         ("a: [1, 2\n", "file.yaml:2: is not YAML: expected ',' or ']', but got '<stream end>'"),
         ("a: b: c\n", "file.yaml:1: is not YAML: mapping values are not allowed here"),
+        ("a: *Sup3rSecret\n", "file.yaml:1: is not YAML: found undefined alias"),
         ("- a\n- b\n", "file.yaml:1: should be a mapping of keys to values"),
         ("just words\n", "file.yaml:1: should be a mapping of keys to values"),
         ("a: 1\n---\nb: 2\n", "file.yaml:2: is not YAML: but found another document"),

@@ -326,6 +326,28 @@ def test_a_name_that_no_stack_can_have_is_told(project: Project, stack: str) -> 
     assert error.startswith("no stack ")
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("secretsprovider: &a 1\nconfig: *a\n", "config"),
+        (HEAD + "  aws:b: &a 1\n  fault-tolerance:catalogue: *a\n", "fault-tolerance:catalogue"),
+    ],
+)
+def test_an_alias_is_told_once(project: Project, text: str, key: str) -> None:
+    project.write(text)
+    (error,) = project.errors()
+    assert error.endswith(f"{key} is a YAML alias (*): write the value out")
+
+
+def test_an_alias_in_the_place_of_a_catalogue_is_told_once(project: Project) -> None:
+    text = "topics: &a {}\nservices: *a\n"
+    (project.root / "stacks" / DEFAULT_CATALOGUE).write_text(text)
+    project.configure()
+    assert project.errors() == [
+        "stacks/catalogue.yaml:2: services is a YAML alias (*): write the value out"
+    ]
+
+
 def test_a_configuration_that_is_no_mapping_is_told(project: Project) -> None:
     project.write("config: [a]\n")
     assert project.errors() == [

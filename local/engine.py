@@ -28,11 +28,13 @@ from pulumi.automation import events
 from pulumi.automation.errors import create_command_error
 
 from local.errors import LocalError
+from local.files import write_whole
 from local.toolchain import build
 from local.toolchain.build import Say
 from local.world import PROJECT, Access, World
 from policies import declared
 from policies.model import Resource
+from stacks import document
 from stacks.loader import NAMESPACE, file_name
 from stacks.systems import DataSystem
 
@@ -417,14 +419,23 @@ def _copy_project(world: World, config: Mapping[str, object]) -> Path:
     (target / "stacks").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(PROJECT / "Pulumi.yaml", target / "Pulumi.yaml")
     name = f"Pulumi.{world.stack}.yaml"
-    stack = yaml.safe_load((PROJECT / "stacks" / name).read_text()) or {}
+    stack = document.plain((PROJECT / "stacks" / name).read_text())
     copy = target / "stacks" / name
-    salt = (yaml.safe_load(copy.read_text()) or {}).get("encryptionsalt") if copy.exists() else None
+    salt = _salt(copy)
     if salt and "encryptionsalt" not in stack:
         stack["encryptionsalt"] = salt
     stack["config"].update(config)
-    copy.write_text(yaml.safe_dump(stack, sort_keys=False))
+    write_whole(copy, yaml.safe_dump(stack, sort_keys=False))
     return target
+
+
+def _salt(copy: Path) -> str | None:
+    """The engine's own salt in a copy of before; none where a full disk cut that short."""
+    try:
+        before = document.plain(copy.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return before.get("encryptionsalt") if isinstance(before, dict) else None
 
 
 def _forget_stale_locks(state: Path) -> None:

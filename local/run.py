@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -29,7 +28,7 @@ from local.inventory import Inventory, Workload
 from local.world import PROJECT, World
 from policies import parity, report, survival
 from policies.world import World as PolicyView
-from stacks import loader
+from stacks import document, loader
 from stacks.settings import Role, Settings
 
 READY_SECONDS = 300.0
@@ -278,11 +277,12 @@ def load(stack: str) -> Settings:
         LocalError: if the stack file names a cluster, which a local run must never touch.
     """
     wanted = loader.from_file(stack, PROJECT)
-    config = yaml.safe_load((PROJECT / f"stacks/Pulumi.{stack}.yaml").read_text())["config"]
+    file = loader.file_name(stack)
+    config = document.plain((PROJECT / file).read_text())["config"]
     named = sorted(_CLUSTER_KEYS & config.keys())
     if named:
         raise LocalError(
-            f"stacks/Pulumi.{stack}.yaml sets {named[0]}, so it is meant for a cluster of its "
+            f"{file} sets {named[0]}, so it is meant for a cluster of its "
             f"own: use `pulumi up -s {stack}` there; make works on local worlds only"
         )
     return wanted

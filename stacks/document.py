@@ -1,7 +1,8 @@
 """Read a YAML file together with the line of every value.
 
-The reading follows the engine's parser (YAML 1.2): `no` and `on` are words, not booleans. Aliases
-are refused: the engine writes stack files anew, and spells them out.
+The reading follows YAML 1.2: `no` and `on` are words, not booleans. The engine's parser does so too,
+but takes more for numbers and times; what it would read otherwise is refused in the files that it
+reads. Aliases are refused: the engine writes stack files anew, and spells them out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 import yaml
 from pydantic import SecretStr
@@ -39,7 +41,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML with the scalars of YAML 1.2 as the engine reads them."""
+    """PyYAML with the scalars of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -58,9 +60,31 @@ _Loader.add_implicit_resolver(
     list(_DIGITS),
 )
 
+_ENGINES: Final = re.compile(
+    r"""
+    [-+]? 0 (x[0-9a-f]+ | b[01]+ | o[0-7]+)
+    | [-+]? (\.[0-9]+ | [0-9]+(\.[0-9]*)?) (e[-+]?[0-9]+)?
+    | [-+]? \.(inf|nan)
+    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
+      ([t\ ] [0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2} ([.,][0-9]+)? (z|[-+][0-9]{2}:[0-9]{2})?)?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Numbers and times of the engine (yaml.v3), once the underscores in them are gone."""
 
-def read(path: Path, name: str) -> Document:
+
+def plain(text: str) -> Any:  # noqa: ANN401, whatever the file holds
+    """A file's content read in the same way, for whoever writes it anew."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506, it constructs what a SafeLoader does
+
+
+def read(path: Path, name: str, *, engine: bool = False) -> Document:
     """Read a YAML file whose top level is a mapping.
+
+    Args:
+        path: where it is.
+        name: the file as a person names it.
+        engine: whether the engine reads it too, and must find the same in it.
 
     Raises:
         SettingsError: if the file cannot be read, is not YAML, or holds something else.
@@ -79,7 +103,7 @@ def read(path: Path, name: str) -> Document:
         return Document(name)
     if not isinstance(node, yaml.MappingNode):
         raise _refused(name, "should be a mapping of keys to values", _line(node))
-    return _Reading(name).document(node)
+    return _Reading(name, engine=engine).document(node)
 
 
 def _refused(name: str, what: str, line: int | None = None) -> SettingsError:
@@ -103,8 +127,9 @@ def _line(node: yaml.Node) -> int:
 class _Reading:
     """One pass over the nodes of a file, gathering values, lines and problems."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, engine: bool) -> None:
         self._name = name
+        self._engine = engine
         self._lines: dict[Place, int] = {}
         self._problems: list[Problem] = []
         self._seen: set[int] = set()
@@ -152,6 +177,15 @@ class _Reading:
                 self._lines[place], place, f"has the YAML tag {show(node.tag)}: leave it out"
             )
             return Unreadable()
+        if self._engine and _read_otherwise(node):
+            shown = show(node.value, spell(place))
+            self._report(
+                self._lines[place],
+                place,
+                f"is {shown} without quotes, which the engine takes for a number or a time: "
+                "write it in quotes",
+            )
+            return Unreadable()
         try:
             return self._constructor.construct_object(node)
         except (ValueError, KeyError):
@@ -162,6 +196,12 @@ class _Reading:
 
     def _report(self, line: int, place: Place, what: str) -> None:
         self._problems.append(Problem(self._name, line, spell(place), what))
+
+
+def _read_otherwise(node: yaml.Node) -> bool:
+    """Whether a scalar without quotes is text to us, and a number or a time to the engine."""
+    is_text = node.style is None and node.tag == "tag:yaml.org,2002:str"
+    return is_text and _ENGINES.fullmatch(node.value.replace("_", "")) is not None
 
 
 def spell(place: Place) -> str:

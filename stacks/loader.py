@@ -86,7 +86,7 @@ def from_file(stack: str, root: Path = ROOT) -> Settings:
         SettingsError: with everything that is wrong, if anything is.
     """
     require(stack, root)
-    document = read(stack_file(stack, root), file_name(stack))
+    document = read(stack_file(stack, root), file_name(stack), engine=True)
     return load(document.value.get("config") or {}, document, root)
 
 

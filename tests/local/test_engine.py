@@ -1,13 +1,17 @@
-"""What the engine's events come to: clear words, and whether anything is left to do."""
+"""What the engine is given to read, and what its events come to."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pulumi.automation import events
 
+from local import engine
 from local.engine import Outcome, _Progress
+from local.world import World
 
 pytestmark = pytest.mark.unit
 
@@ -85,3 +89,41 @@ def test_what_is_refreshed_and_then_declared_is_declared_once() -> None:
         event = {"resourcePreEvent": {"metadata": metadata}}
         progress.take(events.EngineEvent.from_json({"sequence": 1, "timestamp": 1, **event}))
     assert [each.props for each in found.declared] == [{"spec": {"replicas": 3}}]
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """What the engine gets to read where a project's stack file says something."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "Pulumi.yaml").touch()
+    monkeypatch.setattr(engine, "PROJECT", tmp_path)
+
+    def copy(text: str) -> str:
+        (tmp_path / "stacks" / "Pulumi.dev.yaml").write_text(text)
+        folder = engine._copy_project(World("dev", tmp_path / "world"), {})
+        return (folder / "stacks" / "Pulumi.dev.yaml").read_text()
+
+    return copy
+
+
+def test_the_engine_gets_the_words_of_the_stack_file(copied: Callable[[str], str]) -> None:
+    assert copied("config: {a: {no: {}}, b: 12:30, c: =}\n") == (
+        "config:\n  a:\n    'no': {}\n  b: '12:30'\n  c: '='\n"
+    )
+
+
+def test_the_engines_own_salt_is_kept(copied: Callable[[str], str], tmp_path: Path) -> None:
+    copied("config: {}\n")
+    copy = tmp_path / "world" / "engine" / "project" / "stacks" / "Pulumi.dev.yaml"
+    copy.write_text("encryptionsalt: v1:abc\n")
+    assert "encryptionsalt: v1:abc" in copied("config: {}\n")
+
+
+@pytest.mark.parametrize("content", [b"config: {a", b"half", b"\xff\xfe\xff"])
+def test_a_copy_that_was_cut_short_has_no_salt(
+    copied: Callable[[str], str], tmp_path: Path, content: bytes
+) -> None:
+    copied("config: {}\n")
+    copy = tmp_path / "world" / "engine" / "project" / "stacks" / "Pulumi.dev.yaml"
+    copy.write_bytes(content)
+    assert copied("config: {}\n") == "config: {}\n"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import SecretStr
 
-from stacks.document import Document, read
+from stacks.document import Document, plain, read
 from stacks.problems import SettingsError
 
 pytestmark = pytest.mark.unit
@@ -18,9 +19,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "file.yaml"
 
 
-def parse(file: Path, text: str) -> Document:
+def parse(file: Path, text: str, *, engine: bool = False) -> Document:
     file.write_text(text, encoding="utf-8")
-    return read(file, "file.yaml")
+    return read(file, "file.yaml", engine=engine)
 
 
 def refused(file: Path, text: str | bytes) -> str:
@@ -55,16 +56,48 @@ def test_every_value_has_its_line(file: Path) -> None:
         ("", None),
         ("no", "no"),
         ("on", "on"),
-        ("010", "010"),
         ("1:30", "1:30"),
-        ("2026-01-02", "2026-01-02"),
         ("'5'", "5"),
-        ("9" * 5000, "9" * 5000),
+        ("'010'", "010"),
+        ("'2026-01-02'", "2026-01-02"),
         ("5m", "5m"),
+        ("7.4.6", "7.4.6"),
+        ("0x1G", "0x1G"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("2026-01-31T042500Z.rdb", "2026-01-31T042500Z.rdb"),
     ],
 )
 def test_a_plain_value_is_read_as_the_engine_does(file: Path, text: str, value: object) -> None:
-    assert parse(file, f"key: {text}\n").value == {"key": value}
+    document = parse(file, f"key: {text}\n", engine=True)
+    assert (document.value, document.problems) == ({"key": value}, ())
+
+
+ENGINES = [
+    *("010", "089", "1_000", "0x1F", "-0o17", "0b11", "9" * 20, "1_0.5", ".inf", "-.INF", ".nan"),
+    *("2026-01-02", "2026-1-2", "2026-01-02T03:04:05Z", "2026-01-02 03:04:05.6"),
+]
+
+
+@pytest.mark.parametrize("text", ENGINES)
+def test_what_the_engine_takes_for_a_number_or_a_time_wants_quotes(file: Path, text: str) -> None:
+    (problem,) = parse(file, f"key: {text}\n", engine=True).problems
+    assert str(problem) == (
+        f'file.yaml:1: key is "{text}" without quotes, which the engine takes for a number or a '
+        "time: write it in quotes"
+    )
+
+
+@pytest.mark.parametrize("text", [*ENGINES, "9" * 5000])
+def test_it_is_text_in_a_file_that_the_engine_does_not_read(file: Path, text: str) -> None:
+    assert parse(file, f"key: {text}\n").value == {"key": text}
+
+
+@pytest.mark.parametrize(
+    "text", ["{no: {}}", "{a: 12:30}", "{a: =}", "{a: 2026-02-30}", "{a: {secure: 'v1:x'}}"]
+)
+def test_a_file_that_is_written_anew_means_the_same(file: Path, text: str) -> None:
+    before = parse(file, text).value
+    assert parse(file, yaml.safe_dump(plain(text))).value == before
 
 
 def test_an_encrypted_value_is_told_from_a_mapping(file: Path) -> None:

@@ -1,8 +1,8 @@
 """Read a YAML file together with the line of every value.
 
-The reading follows YAML 1.2: `no` and `on` are words, not booleans. The engine's parser does so too,
-but takes more for numbers and times; what it would read otherwise is refused in the files that it
-reads. Aliases are refused: the engine writes stack files anew, and spells them out.
+The reading follows YAML 1.2: `no` and `on` are words, not booleans. The engine's parser does so
+too, but takes more for numbers and times; what it would read otherwise is refused in the files that
+it reads. Aliases are refused: the engine writes stack files anew, and spells them out.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d{0,17})$", re.ASCII), list(_DIGITS)
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]{0,17})$"), list(_DIGITS)
 )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d{1,3})?$", re.ASCII),
+    re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,3})?$"),
     list(_DIGITS),
 )
 

@@ -23,7 +23,7 @@ _SECRET_KEY: Final = re.compile(
 _SECRET_VALUE: Final = re.compile(
     r"-----BEGIN|\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]{10,}\.|\bgh[pousr]_\w{20,}|\bxox[a-z]-"
     r"|://[^/\s:@]+:[^/\s@]+@"
-    r"|^(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+/_=-]{32,}$"
+    r"|^(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/_=-]{32,}$"
 )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from stacks import versions
 from stacks.contradictions import Contradiction, repeated
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
-from stacks.values import partition
+from stacks.values import enough_memory, partition
 
 if TYPE_CHECKING:
     from stacks import settings as model
@@ -52,7 +52,7 @@ def probes(settings: model.Probes) -> Iterator[Contradiction]:
 
 
 def service(settings: model.ServiceSettings) -> Iterator[Contradiction]:
-    """Judge flag against tier, topics against systems, and lists that name something twice."""
+    """Judge flag against tier, topics against systems, memory, lists that repeat something."""
     if settings.tier == "core" and settings.flag is not None:
         yield Contradiction(
             ("flag",),
@@ -69,6 +69,7 @@ def service(settings: model.ServiceSettings) -> Iterator[Contradiction]:
             (("tier",),),
         )
     yield from _with_kafka(settings)
+    yield from enough_memory(("resources", "memory"), settings.resources.memory, "16Mi")
     for key in ("calls", "uses", "produces", "consumes"):
         yield from repeated((key,), getattr(settings, key))
 

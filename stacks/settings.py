@@ -158,7 +158,7 @@ class ServiceSettings(Model):
     replicas: Replicas = Replicas()
     """Bounds of its horizontal scaling."""
     resources: Resources = Resources()
-    """What each of its Pods asks for."""
+    """What each of its Pods asks for; at least 16Mi of memory."""
     probes: Probes = Probes()
     """Paths that answer for its health."""
     calls: tuple[Name, ...] = ()

@@ -48,7 +48,7 @@ def seconds(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = (
-        re.fullmatch(rf"(\d{{1,{_LONGEST_NUMBER}}})([smhd])", value, re.ASCII)
+        re.fullmatch(rf"([0-9]{{1,{_LONGEST_NUMBER}}})([smhd])", value)
         if isinstance(value, str)
         else None
     )
@@ -148,7 +148,8 @@ Prefix = Annotated[
 Moment = Annotated[
     str,
     StringConstraints(
-        pattern=r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+        r"([Zz]|[+-][0-9]{2}:[0-9]{2})$"
     ),
     AfterValidator(_moment),
     Field(
@@ -159,7 +160,7 @@ Moment = Annotated[
 ]
 # Policies name buckets and keys by their partition of AWS. Those of China (`cn-`) and the isolated
 # ones were never looked into.
-_REGION = r"(us-gov|[abd-z][a-z]|c[a-mo-z])-[a-z]+-\d"
+_REGION = r"(us-gov|[abd-z][a-z]|c[a-mo-z])-[a-z]+-[0-9]"
 Region = Annotated[
     str,
     StringConstraints(pattern=rf"^{_REGION}$"),
@@ -172,19 +173,21 @@ Zone = Annotated[
 ]
 Memory = Annotated[
     str,
-    StringConstraints(pattern=r"^[1-9]\d{0,5}(Ki|Mi|Gi|Ti)$"),
+    StringConstraints(pattern=r"^[1-9][0-9]{0,5}(Ki|Mi|Gi|Ti)$"),
     Field(json_schema_extra=expects("a size with a unit, such as 512Mi, 10Gi or 1Ti")),
 ]
 Cpu = Annotated[
     str,
     BeforeValidator(_number_as_text),
-    StringConstraints(pattern=r"^([1-9]\d{0,5}m?|0\.\d{0,2}[1-9]|[1-9]\d{0,2}\.\d{1,3})$"),
+    StringConstraints(
+        pattern=r"^([1-9][0-9]{0,5}m?|0\.[0-9]{0,2}[1-9]|[1-9][0-9]{0,2}\.[0-9]{1,3})$"
+    ),
     Field(json_schema_extra=expects("an amount of CPU, such as 250m, 0.5 or 2")),
 ]
 Image = Annotated[
     str,
     StringConstraints(
-        pattern=r"^([a-z0-9.-]+(:\d+)?/)?[a-z0-9._/-]+:[A-Za-z0-9_][A-Za-z0-9._-]*"
+        pattern=r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._/-]+:[A-Za-z0-9_][A-Za-z0-9._-]*"
         r"(@sha256:[a-f0-9]{64})?$"
     ),
     AfterValidator(_pinned),
@@ -210,7 +213,7 @@ Host = Annotated[
 ]
 Addresses = Annotated[
     str,
-    StringConstraints(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$"),
+    StringConstraints(pattern=r"^([0-9]{1,3}\.){3}[0-9]{1,3}/[0-9]{1,2}$"),
     AfterValidator(_addresses),
     Field(
         json_schema_extra=expects(
@@ -262,6 +265,23 @@ class Objective(Model):
     """Recovery point objective: how much of the newest data may be lost."""
     rto: Annotated[Seconds, Field(ge=1, le=7 * DAY)]
     """Recovery time objective: how long the service may be away."""
+
+
+def enough_memory(key: Key, value: str, least: str) -> Iterator[Contradiction]:
+    """Hold a server's memory to what it starts and works with."""
+    why = "with less it does not start, or is killed as soon as it works"
+    yield from _at_least(key, value, least, why)
+
+
+def enough_room(key: str, value: str, least: str = "1Gi") -> Iterator[Contradiction]:
+    """Hold a volume to what a server that holds nothing yet writes there."""
+    why = "what a server writes there for itself needs as much"
+    yield from _at_least((key,), value, least, why)
+
+
+def _at_least(key: Key, value: str, least: str, why: str) -> Iterator[Contradiction]:
+    if size_in_bytes(value) < size_in_bytes(least):
+        yield Contradiction(key, value, f"should be at least {least}: {why}")
 
 
 def within(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Number = tuple[int, ...]
 """A version's number, such as ``(8, 0, 19)``: they compare as versions do."""
 
-_TAG: Final = re.compile(r"v?(\d{1,6}(?:\.\d{1,6})*)(?![^-+_])")
-_KAFKA_TAG: Final = re.compile(r"(?:.*-kafka-)?(\d+\.\d+\.\d+)(?![^-+_])")
+_TAG: Final = re.compile(r"v?([0-9]{1,6}(?:\.[0-9]{1,6})*)(?![^-+_])")
+_KAFKA_TAG: Final = re.compile(r"(?:.*-kafka-)?([0-9]+\.[0-9]+\.[0-9]+)(?![^-+_])")
 
 
 @dataclass(frozen=True)

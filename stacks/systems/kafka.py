@@ -24,6 +24,8 @@ from stacks.values import (
     Objective,
     Resources,
     Seconds,
+    enough_memory,
+    enough_room,
     expects,
     within,
 )
@@ -73,7 +75,7 @@ class KafkaSettings(Model):
 
     version: Annotated[
         str,
-        StringConstraints(pattern=r"^4\.\d+\.\d+$"),
+        StringConstraints(pattern=r"^4\.[0-9]+\.[0-9]+$"),
         Field(json_schema_extra=expects("a version of Kafka that Strimzi runs, such as 4.3.1")),
     ] = "4.3.1"
     """Version of Kafka; Strimzi 1.2 runs 4.2.0, 4.2.1, 4.3.0 and 4.3.1."""
@@ -89,13 +91,14 @@ class KafkaSettings(Model):
     min_in_sync: Count = 2
     """Copies that must have a record before it is acknowledged."""
     storage: Memory = "100Gi"
-    """Volume of each broker."""
+    """Volume of each broker; at least 1Gi."""
     controller_storage: Memory = "10Gi"
-    """Volume of each controller."""
+    """Volume of each controller; at least 1Gi."""
     resources: Resources = Resources(cpu="2", memory="4Gi")
-    """What each broker asks for; half of the memory is heap, the rest caches the log."""
+    """What each broker asks for; half of the memory, which is at least 512Mi, is heap, the rest
+    caches the log."""
     controller_resources: Resources = Resources(cpu="500m", memory="1Gi")
-    """What each controller asks for."""
+    """What each controller asks for; at least 512Mi of memory."""
     session_timeout: Annotated[Seconds, Field(ge=3, le=MINUTE)] = 5
     """A broker that fell silent for so long is dead: others lead its partitions. It tells that it
     lives five times in between. Kafka's own 9s make each crash cost 4s more; a shorter one takes
@@ -114,7 +117,7 @@ class KafkaSettings(Model):
     and certificate are in the Secret `kafka-source`: see docs/decisions/kafka.md."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Copies that fit, and a quorum of controllers that an even number would only slow."""
+        """Copies that fit, servers that start, and no even number of controllers, which slows."""
         if self.controllers % 2 == 0:
             yield Contradiction(
                 ("controllers",),
@@ -129,6 +132,10 @@ class KafkaSettings(Model):
                 f"should be at most brokers ({self.brokers}): each copy is on another one",
                 (("brokers",),),
             )
+        for key in ("storage", "controller_storage"):
+            yield from enough_room(key, getattr(self, key))
+        for key in ("resources", "controller_resources"):
+            yield from enough_memory((key, "memory"), getattr(self, key).memory, "512Mi")
         if self.min_in_sync > max(1, self.replication_factor - 1):
             yield Contradiction(
                 ("min_in_sync",),

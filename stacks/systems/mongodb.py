@@ -25,6 +25,8 @@ from stacks.values import (
     Objective,
     Resources,
     Seconds,
+    enough_memory,
+    enough_room,
     within,
 )
 
@@ -54,9 +56,9 @@ class MongodbSettings(Model):
     authorities do not trust each other. None: an authority of the operator's own signs, which
     clients do not know; they encrypt and do not verify."""
     storage: Memory = "100Gi"
-    """Volume of each member."""
+    """Volume of each member; at least 1Gi."""
     resources: Resources = Resources(cpu="2", memory="8Gi")
-    """What each member asks for."""
+    """What each member asks for; at least 512Mi of memory."""
     oplog_span: Annotated[Seconds, Field(ge=MINUTE, le=DAY)] | None = None
     """The log of operations is archived at least so often; none: half of the objective's RPO, which
     leaves as much time for the upload."""
@@ -72,7 +74,7 @@ class MongodbSettings(Model):
     """How far back a restore can go."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Votes that decide, and backups that a schedule can express and a restore can use."""
+        """Votes that decide, members that can start, and backups that a restore can use."""
         if self.members % 2 == 0:
             yield Contradiction(
                 ("members",),
@@ -80,6 +82,8 @@ class MongodbSettings(Model):
                 f"should be odd, such as {self.members - 1} or {self.members + 1}: one more voter "
                 "than an odd number survives no more losses",
             )
+        yield from enough_room("storage", self.storage)
+        yield from enough_memory(("resources", "memory"), self.resources.memory, "512Mi")
         for key in ("base_every", "incremental_every", "logical_every"):
             every = getattr(self, key)
             yield from schedules.unkept((key,), every)

@@ -27,6 +27,8 @@ from stacks.values import (
     Objective,
     Resources,
     Seconds,
+    enough_memory,
+    enough_room,
     expects,
     within,
 )
@@ -88,9 +90,10 @@ class Neo4jSettings(Model):
     encrypted, and clients verify the servers: their images must trust that authority. None: nothing
     is encrypted; refused where `protect` is true."""
     storage: Memory = "50Gi"
-    """Volume of each server."""
+    """Volume of each server; at least 1Gi."""
     resources: Resources = Resources(cpu="2", memory="8Gi")
-    """What each server asks for: half of the memory for the heap, a quarter for the page cache."""
+    """What each server asks for: half of the memory, which is at least 768Mi, for the heap, a
+    quarter for the page cache."""
     backup_every: _Interval | None = None
     """Between two backups, of which all but the first of a chain hold only what changed: 1h, 2h,
     3h, 4h, 6h, 8h, 12h, 1d or 7d; none: the longest that keeps the objective's RPO. Community dumps
@@ -135,6 +138,8 @@ class Neo4jSettings(Model):
                 "volume, which docs/runbooks/neo4j.md says how to load",
                 (("edition",),),
             )
+        yield from enough_room("storage", self.storage)
+        yield from enough_memory(("resources", "memory"), self.resources.memory, "768Mi")
         yield from schedules.unkept(("full_every",), self.full_every)
         if self.backup_every is not None:
             yield from schedules.unkept(("backup_every",), self.backup_every)

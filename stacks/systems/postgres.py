@@ -30,6 +30,8 @@ from stacks.values import (
     Objective,
     Resources,
     Seconds,
+    enough_memory,
+    enough_room,
     expects,
     within,
 )
@@ -148,11 +150,11 @@ class PostgresSettings(Model):
     image: Image = "ghcr.io/cloudnative-pg/postgresql:17.6"
     """Image of the servers."""
     storage: Memory = "100Gi"
-    """Volume of each server for its data."""
+    """Volume of each server for its data; at least 1Gi."""
     wal_storage: Memory = "20Gi"
-    """Volume of each server for its write-ahead log."""
+    """Volume of each server for its write-ahead log; at least 512Mi."""
     resources: Resources = Resources(cpu="2", memory="8Gi")
-    """What each server asks for."""
+    """What each server asks for; at least 256Mi of memory."""
     switchover_delay: Annotated[Seconds, Field(ge=1, le=HOUR)] = 2 * MINUTE
     """Bounds the old primary's fast shutdown (upstream default 3600 s is far beyond any RTO)."""
     archive_timeout: Annotated[Seconds, Field(ge=1, le=DAY)] | None = None
@@ -182,7 +184,7 @@ class PostgresSettings(Model):
     """Databases beside `app`, each with a role, a password and a client configuration."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A quorum that is possible, and backups that a schedule can express."""
+        """A quorum that is possible, servers that start, backups that a schedule can express."""
         if self.synchronous >= self.instances:
             yield Contradiction(
                 ("synchronous",),
@@ -191,6 +193,10 @@ class PostgresSettings(Model):
                 "the primary is no standby of its own",
                 (("instances",),),
             )
+        yield from enough_room("storage", self.storage)
+        # A share of it is `max_wal_size`, which must be above `min_wal_size`, 80 MB.
+        yield from enough_room("wal_storage", self.wal_storage, "512Mi")
+        yield from enough_memory(("resources", "memory"), self.resources.memory, "256Mi")
         yield from schedules.unkept(("backup_every",), self.backup_every)
         if self.retention < self.backup_every:
             yield Contradiction(

@@ -27,6 +27,8 @@ from stacks.values import (
     Seconds,
     ServiceCount,
     duration,
+    enough_memory,
+    enough_room,
     expects,
     within,
 )
@@ -85,7 +87,7 @@ class RedisRecovery(Model):
 
     file: Annotated[
         str,
-        StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d{6}Z\.rdb$"),
+        StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z\.rdb$"),
         Field(json_schema_extra=expects("the name of a backup, such as 2026-01-31T042500Z.rdb")),
     ]
     """Name of the backup. Entries whose time to live has ended since are gone."""
@@ -107,9 +109,9 @@ class RedisSettings(Model):
     exporter_image: Image = "oliver006/redis_exporter:v1.74.0"
     """Image of the metrics exporter beside each server."""
     storage: Memory = "10Gi"
-    """Volume of each server."""
+    """Volume of each server; at least 1Gi."""
     memory: Memory = "2Gi"
-    """Memory of each server."""
+    """Memory of each server; at least 64Mi."""
     cpu: Cpu = "500m"
     """CPU of each server."""
     eviction: Eviction = Eviction.ALLKEYS_LRU
@@ -133,7 +135,7 @@ class RedisSettings(Model):
     """What a new cache begins with; none: it begins empty."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A quorum that is a majority, and writes that survive the loss of one zone."""
+        """A quorum that is a majority, servers that start, writes that survive a zone."""
         if self.sentinels % 2 == 0:
             yield Contradiction(
                 ("sentinels",),
@@ -143,6 +145,8 @@ class RedisSettings(Model):
             )
         else:
             yield from self._quorum()
+        yield from enough_room("storage", self.storage)
+        yield from enough_memory(("memory",), self.memory, "64Mi")
         yield from schedules.unkept(("backup_every",), self.backup_every)
         most = self.replicas - lost_with_a_zone(self.replicas) - 1
         if self.min_replicas_to_write > most:

@@ -34,6 +34,70 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "postgres.synchronous",
         "is 1; it should be less than instances (1)",
     ),
+    "a volume that a new server fills": (
+        {"postgres": {"storage": "1Mi"}},
+        "postgres.storage",
+        'is "1Mi"; it should be at least 1Gi: what a server writes there for itself needs as much',
+    ),
+    "a volume for less log than PostgreSQL keeps": (
+        {"postgres": {"wal_storage": "256Mi"}},
+        "postgres.wal_storage",
+        'is "256Mi"; it should be at least 512Mi',
+    ),
+    "memory in which no PostgreSQL works": (
+        {"postgres": {"resources": {"memory": "255Mi"}}},
+        "postgres.resources.memory",
+        'is "255Mi"; it should be at least 256Mi: with less it does not start',
+    ),
+    "a small volume of Redis": (
+        {"redis": {"storage": "512Mi", "memory": "128Mi"}},
+        "redis.storage",
+        "should be at least 1Gi",
+    ),
+    "little memory for Redis": ({"redis": {"memory": "63Mi"}}, "redis.memory", "at least 64Mi"),
+    "a small volume of MongoDB": ({"mongodb": {"storage": "1Ki"}}, "mongodb.storage", "least 1Gi"),
+    "little memory for MongoDB": (
+        {"mongodb": {"resources": {"memory": "1Mi"}}},
+        "mongodb.resources.memory",
+        "should be at least 512Mi",
+    ),
+    "a small volume of Neo4j": (
+        {"neo4j": {"storage": "1Mi", "accept_license": True, "issuer": "platform"}},
+        "neo4j.storage",
+        "should be at least 1Gi",
+    ),
+    "little memory for Neo4j": (
+        {
+            "neo4j": {
+                "resources": {"memory": "512Mi"},
+                "accept_license": True,
+                "issuer": "platform",
+            }
+        },
+        "neo4j.resources.memory",
+        "should be at least 768Mi",
+    ),
+    "a small volume of Kafka": ({"kafka": {"storage": "1Mi"}}, "kafka.storage", "at least 1Gi"),
+    "a small volume of a controller": (
+        {"kafka": {"controller_storage": "1Mi"}},
+        "kafka.controller_storage",
+        "should be at least 1Gi",
+    ),
+    "little memory for Kafka": (
+        {"kafka": {"resources": {"memory": "256Mi"}}},
+        "kafka.resources.memory",
+        "should be at least 512Mi",
+    ),
+    "little memory for a controller": (
+        {"kafka": {"controller_resources": {"memory": "256Mi"}}},
+        "kafka.controller_resources.memory",
+        "should be at least 512Mi",
+    ),
+    "little memory for a service": (
+        {"services": {"gateway": {"resources": {"memory": "1Ki"}}}},
+        "services.gateway.resources.memory",
+        'is "1Ki"; it should be at least 16Mi',
+    ),
     "interval that no schedule keeps": (
         {"postgres": {"backup_every": "5h"}},
         "postgres.backup_every",

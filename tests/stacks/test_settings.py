@@ -64,6 +64,8 @@ SERVICE: dict[str, Any] = {"tier": "core", "image": "example.com/a:1"}
         (Resources, {"cpu": True}),
         (Resources, {"memory": "1G"}),
         (Resources, {"memory": "0Mi"}),
+        (Resources, {"memory": "1٣Gi"}),
+        (Resources, {"cpu": "٣"}),
         (Objective, {"rpo": "8d", "rto": "1m"}),
         (Objective, {"rpo": "1m", "rto": "0s"}),
         (PostgresSettings, {"storage": 10}),

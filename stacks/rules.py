@@ -202,6 +202,8 @@ def _neo4j(settings: model.Settings) -> Iterator[Contradiction]:
 def _kafka(settings: model.Settings) -> Iterator[Contradiction]:
     if settings.protect:
         yield from kafka.protected(settings.kafka)
+    if settings.role == "standby":
+        yield from kafka.following(settings.kafka)
     yield from kafka.against(settings.kafka, settings.objectives.kafka)
     yield from _topics(settings)
 

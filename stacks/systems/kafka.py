@@ -117,7 +117,7 @@ class KafkaSettings(Model):
     and certificate are in the Secret `kafka-source`: see docs/decisions/kafka.md."""
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Copies that fit, servers that start, and no even number of controllers, which slows."""
+        """Copies that fit, servers that start, another cluster to mirror, votes that decide."""
         if self.controllers % 2 == 0:
             yield Contradiction(
                 ("controllers",),
@@ -131,6 +131,13 @@ class KafkaSettings(Model):
                 self.replication_factor,
                 f"should be at most brokers ({self.brokers}): each copy is on another one",
                 (("brokers",),),
+            )
+        if self.source is not None and self.source == self.host:
+            yield Contradiction(
+                ("source",),
+                self.source,
+                "should be the host of the other region's cluster: this one cannot mirror itself",
+                (("host",),),
             )
         for key in ("storage", "controller_storage"):
             yield from enough_room(key, getattr(self, key))
@@ -163,6 +170,18 @@ def against(settings: KafkaSettings, objective: Objective) -> Iterator[Contradic
         (("kafka", "session_timeout"),),
         "a dead broker's partitions are led by another one only once its session has run out",
     )
+
+
+def following(settings: KafkaSettings) -> Iterator[Contradiction]:
+    """Judge the settings of a stack that stands by; keys are those of the whole stack."""
+    if settings.source is None:
+        yield Contradiction(
+            ("kafka", "source"),
+            None,
+            "should name the other region's cluster where role is standby: topics that mirror "
+            "nothing could not take over",
+            (("role",),),
+        )
 
 
 def protected(settings: KafkaSettings) -> Iterator[Contradiction]:

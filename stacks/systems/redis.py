@@ -30,8 +30,13 @@ from stacks.values import (
     enough_memory,
     enough_room,
     expects,
+    size,
+    size_in_bytes,
     within,
 )
+
+_LOG_SHARE: Final = 2
+"""Of the memory that a volume has at least: the append-only file, and what it is rewritten into."""
 
 _PROMOTION: Final = 10
 """Seconds allowed from "the master is down" to a promoted replica: Sentinel's vote and the
@@ -109,7 +114,7 @@ class RedisSettings(Model):
     exporter_image: Image = "oliver006/redis_exporter:v1.74.0"
     """Image of the metrics exporter beside each server."""
     storage: Memory = "10Gi"
-    """Volume of each server; at least 1Gi."""
+    """Volume of each server; at least 1Gi, and twice `memory`."""
     memory: Memory = "2Gi"
     """Memory of each server; at least 64Mi."""
     cpu: Cpu = "500m"
@@ -147,6 +152,7 @@ class RedisSettings(Model):
             yield from self._quorum()
         yield from enough_room("storage", self.storage)
         yield from enough_memory(("memory",), self.memory, "64Mi")
+        yield from self._log()
         yield from schedules.unkept(("backup_every",), self.backup_every)
         most = self.replicas - lost_with_a_zone(self.replicas) - 1
         if self.min_replicas_to_write > most:
@@ -156,6 +162,17 @@ class RedisSettings(Model):
                 f"should be at most {most} with {self.replicas} servers, "
                 "or the loss of one zone stops all writes",
                 (("replicas",),),
+            )
+
+    def _log(self) -> Iterator[Contradiction]:
+        least = size(_LOG_SHARE * size_in_bytes(self.memory))
+        if size_in_bytes(self.storage) < size_in_bytes(least):
+            yield Contradiction(
+                ("storage",),
+                self.storage,
+                f"should be at least {least}, {_LOG_SHARE} times memory: while the append-only "
+                "file is rewritten, the old one and the new one are there",
+                (("memory",),),
             )
 
     def _quorum(self) -> Iterator[Contradiction]:
@@ -188,6 +205,13 @@ def against(settings: RedisSettings, objective: Objective) -> Iterator[Contradic
         ("objectives", "redis", "rto"),
         (("redis", "down_after"),),
         f"a failover takes redis.down_after to notice and up to {_PROMOTION}s to promote",
+    )
+    yield from within(
+        2 * settings.failover_timeout,
+        objective.rto,
+        ("objectives", "redis", "rto"),
+        (("redis", "failover_timeout"),),
+        "a failover that fails is tried again twice redis.failover_timeout after it began",
     )
 
 

@@ -15,6 +15,8 @@ from tests.stacks.conftest import Project
 
 pytestmark = pytest.mark.unit
 
+MIRRORED = {"source": "kafka.us-east-1.example.com"}
+"""What Kafka wants of a standby."""
 SOURCE = {"bucket": "sim-prod-backups-us-west-2"}
 TOKEN_FIELDS = {
     "databaseSystemIdentifier": "7420000000000000000",
@@ -58,18 +60,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         'is "0s"; it should be at least 1s: the log is archived only so often',
     ),
     "a standby that follows nobody": (
-        {"role": "standby"},
+        {"role": "standby", "kafka": MIRRORED},
         "postgres.source",
         "it should name the other region's archive where role is standby",
     ),
     "a token while standing by": (
-        {"role": "standby", "postgres": {"source": {**SOURCE, "promotion_token": _token()}}},
+        {
+            "role": "standby",
+            "kafka": MIRRORED,
+            "postgres": {"source": {**SOURCE, "promotion_token": _token()}},
+        },
         "postgres.source.promotion_token",
         "it should be left out where role is standby: it promotes",
     ),
     "a standby that is recovered": (
         {
             "role": "standby",
+            "kafka": MIRRORED,
             "postgres": {"source": SOURCE, "recovery": {}, "archive": "postgres-2"},
         },
         "postgres.recovery",
@@ -78,6 +85,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a standby whose source is archived too rarely": (
         {
             "role": "standby",
+            "kafka": MIRRORED,
             "postgres": {"source": SOURCE},
             "objectives": {"region": {"rpo": "19m"}},
         },
@@ -154,7 +162,7 @@ def test_settings_that_cannot_be_are_refused(case: str, project: Project) -> Non
 
 
 ACCEPTED: dict[str, dict[str, Any]] = {
-    "a standby": {"role": "standby", "postgres": {"source": SOURCE}},
+    "a standby": {"role": "standby", "kafka": MIRRORED, "postgres": {"source": SOURCE}},
     "a standby that was promoted by plan": {
         "postgres": {"source": {**SOURCE, "promotion_token": _token()}}
     },

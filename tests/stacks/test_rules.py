@@ -54,6 +54,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "redis.storage",
         "should be at least 1Gi",
     ),
+    "a Redis whose file cannot be rewritten": (
+        {"redis": {"storage": "3Gi", "memory": "2Gi"}},
+        "redis.storage",
+        'is "3Gi"; it should be at least 4Gi, 2 times memory',
+    ),
+    "a failover of Redis that is tried again too late": (
+        {"redis": {"failover_timeout": "16s"}},
+        "objectives.redis.rto",
+        "is 30s; it should be at least 32s: a failover that fails is tried again",
+    ),
+    "a Kafka that mirrors itself": (
+        {"kafka": {"host": "kafka.example.com", "source": "kafka.example.com"}},
+        "kafka.source",
+        'is "kafka.example.com"; it should be the host of the other region',
+    ),
+    "a standby whose Kafka mirrors nothing": (
+        {"role": "standby", "postgres": {"source": {"bucket": "games-copies"}}},
+        "kafka.source",
+        "is missing; it should name the other region's cluster where role is standby",
+    ),
     "little memory for Redis": ({"redis": {"memory": "63Mi"}}, "redis.memory", "at least 64Mi"),
     "a small volume of MongoDB": ({"mongodb": {"storage": "1Ki"}}, "mongodb.storage", "least 1Gi"),
     "little memory for MongoDB": (
@@ -444,7 +464,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "nine sentinels, six agree": {"redis": {"sentinels": 9, "quorum": 6}},
     "five servers, two keep up": {"redis": {"replicas": 5, "min_replicas_to_write": 2}},
     "weekly base backups": {"postgres": {"backup_every": "7d", "retention": "28d"}},
-    "objective just kept": {"objectives": {"postgres": {"rto": "150s"}, "redis": {"rto": "15s"}}},
+    "objective just kept": {"objectives": {"postgres": {"rto": "150s"}, "redis": {"rto": "20s"}}},
     "a copy elsewhere": {"backup": {"replica_region": "us-west-2"}},
     "a slow archive without a copy": {
         "postgres": {"archive_timeout": "1h"},

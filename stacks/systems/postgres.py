@@ -57,6 +57,9 @@ _MAX_DATABASES: Final = 20
 _RESERVED: Final = frozenset({DATABASE, "postgres", "template0", "template1"})
 """Databases that every cluster has already; PostgreSQL's superuser is named as one of them."""
 
+_KEPT: Final = frozenset({"public", "none", "pgbouncer"})
+"""What neither a role nor a database can be named: PostgreSQL and PgBouncer mean something else."""
+
 _TOKEN_FIELDS: Final = frozenset(
     {
         "databaseSystemIdentifier",
@@ -219,12 +222,19 @@ class PostgresSettings(Model):
                 name,
                 "should have another name: every cluster has a database of that name already",
             )
+        for name in _KEPT & self.databases.keys():
+            yield Contradiction(
+                ("databases", name),
+                name,
+                "should have another name: PostgreSQL or PgBouncer keeps that one for itself",
+            )
         for name, database in self.databases.items():
-            if database.owner in _RESERVED - {DATABASE}:
+            if database.owner in _RESERVED - {DATABASE} | _KEPT:
                 yield Contradiction(
                     ("databases", name, "owner"),
                     database.owner,
-                    "should be a role of its own: PostgreSQL keeps that name for itself",
+                    "should be a role of its own: PostgreSQL or PgBouncer keeps that name for "
+                    "itself",
                 )
 
 

@@ -139,6 +139,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "postgres.databases.cards.owner",
         'is "postgres"; it should be a role of its own',
     ),
+    **{
+        f"a database named {name}": (
+            {"postgres": {"databases": {name: {"owner": "cards"}}}},
+            f"postgres.databases.{name}",
+            "it should have another name: PostgreSQL or PgBouncer keeps that one for itself",
+        )
+        for name in ("public", "none", "pgbouncer")
+    },
+    **{
+        f"an owner named {name}": (
+            {"postgres": {"databases": {"cards": {"owner": name}}}},
+            "postgres.databases.cards.owner",
+            f'is "{name}"; it should be a role of its own',
+        )
+        for name in ("public", "none", "pgbouncer")
+    },
     "an extension twice": (
         {"postgres": {"databases": {"cards": {"extensions": ["pg_trgm", "pg_trgm"]}}}},
         "postgres.databases.cards.extensions[1]",

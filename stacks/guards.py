@@ -57,6 +57,7 @@ def declared(settings: Settings) -> dict[str, Any]:
                 "version": versions.declared(settings, system)[1],
                 **{key: getattr(getattr(settings, system), key) for key in _VOLUMES[system]},
                 **_counts(settings, system),
+                **_archive(settings, system),
             }
             for system in settings.systems
         },
@@ -77,6 +78,11 @@ def _counts(settings: Settings, system: DataSystem) -> dict[str, Any]:
     return {}
 
 
+def _archive(settings: Settings, system: DataSystem) -> dict[str, str]:
+    """Where PostgreSQL archives: what a restore of the running cluster begins with."""
+    return {"archive": settings.postgres.archive} if system is DataSystem.POSTGRES else {}
+
+
 def losses(settings: Settings, before: Declared) -> Iterator[Contradiction]:
     """Everything in which the settings would lose data that the last update declared.
 
@@ -95,6 +101,8 @@ def losses(settings: Settings, before: Declared) -> Iterator[Contradiction]:
             yield from _shrunk(settings, system, was)
             if system not in settings.unprotect:
                 yield from _downgraded(settings, system, was)
+    if DataSystem.POSTGRES in systems and DataSystem.POSTGRES in settings.systems:
+        yield from _other_archive(settings, systems[DataSystem.POSTGRES])
     if DataSystem.NEO4J in systems and DataSystem.NEO4J in settings.systems:
         yield from _fewer_servers(settings, systems[DataSystem.NEO4J])
     if DataSystem.KAFKA in systems and DataSystem.KAFKA in settings.systems:
@@ -160,6 +168,27 @@ def _downgraded(settings: Settings, system: DataSystem, was: Declared) -> Iterat
             f"should be of {kind} {least} or later, as the last update declared ({before}): "
             "older servers may not read the files of newer ones; if none has written yet, or the "
             f"data may be lost, name {system} in unprotect",
+        )
+
+
+def _other_archive(settings: Settings, was: Declared) -> Iterator[Contradiction]:
+    """A cluster that goes on has no base backup in a new archive, so nothing could be restored.
+
+    One that is made anew needs a new one: from the old archive, or as a standby, whose data is the
+    other region's. Updates before this was declared say nothing of it.
+    """
+    own = settings.postgres
+    before = was.get("archive", own.archive)
+    recovered = own.recovery is not None and own.recovery.server == before
+    anew = recovered or settings.role == "standby"
+    if own.archive != before and not anew and settings.seen_by(DataSystem.POSTGRES).protect:
+        yield Contradiction(
+            ("postgres", "archive"),
+            own.archive,
+            f"should stay {before}, as the last update declared: nothing can be restored from "
+            "another archive until it has a base backup; for a cluster that is made anew, name "
+            f"{before} in postgres.recovery.server, or postgres in unprotect",
+            (("postgres", "recovery", "server"),),
         )
 
 

@@ -63,6 +63,18 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "postgres.wal_storage",
         "should be at least 20Gi",
     ),
+    "another archive": (
+        {},
+        {"postgres": {"archive": "postgres-2"}},
+        "postgres.archive",
+        "should stay postgres, as the last update declared",
+    ),
+    "another archive, and a recovery from a third": (
+        {},
+        {"postgres": {"archive": "postgres-2", "recovery": {"server": "postgres-0"}}},
+        "postgres.archive",
+        "name postgres in postgres.recovery.server, or postgres in unprotect",
+    ),
     "smaller cache": ({}, {"redis": {"storage": "9Gi"}}, "redis.storage", "at least 10Gi"),
     "smaller member": ({}, {"mongodb": {"storage": "9Gi"}}, "mongodb.storage", "at least 100Gi"),
     "smaller server": ({}, {"neo4j": {"storage": "9Gi"}}, "neo4j.storage", "at least 50Gi"),
@@ -210,6 +222,22 @@ PASSING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"postgres": {"storage": "1Ti"}},
         {"postgres": {"storage": "1024Gi"}},
     ),
+    "another archive of a cluster that is recovered": (
+        {},
+        {"postgres": {"archive": "postgres-2", "recovery": {"server": "postgres"}}},
+    ),
+    "another archive of a primary that comes back as a standby": (
+        {},
+        {
+            "role": "standby",
+            "kafka": {"source": "kafka.us-west-2.example.com"},
+            "postgres": {"archive": "postgres-2", "source": {"bucket": "games-copies"}},
+        },
+    ),
+    "another archive of a cluster that may be lost": (
+        {},
+        {"unprotect": ["postgres"], "postgres": {"archive": "postgres-2"}},
+    ),
     "a larger volume": ({}, {"kafka": {"storage": "200Gi"}}),
     "more brokers": ({}, {"kafka": {"brokers": 5}}),
     "another number in sync": (
@@ -256,6 +284,12 @@ PASSING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_what_loses_nothing_passes(case: str) -> None:
     before, after = PASSING[case]
     assert told(settings(**before), settings(**after)) == {}
+
+
+def test_an_update_that_said_nothing_of_the_archive_holds_to_none() -> None:
+    before = guards.declared(settings())
+    del before["systems"]["postgres"]["archive"]
+    assert list(guards.losses(settings(postgres={"archive": "postgres-2"}), before)) == []
 
 
 def test_an_update_that_said_nothing_of_controllers_holds_to_none() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from stacks import versions
 from stacks.contradictions import Contradiction, repeated
+from stacks.problems import nearest
 from stacks.systems import DataSystem, kafka, mongodb, neo4j, postgres, redis
 from stacks.values import enough_memory, partition
 
@@ -103,6 +104,7 @@ def stack(settings: model.Settings) -> Iterator[Contradiction]:
         if system in settings.systems:
             yield from judge(settings)
     yield from _replica_region(settings)
+    yield from _replaced_images(settings)
     for name, entry in settings.services.items():
         yield from _spread(name, entry, len(settings.zones))
         yield from _callees(name, entry, settings.services)
@@ -230,6 +232,20 @@ def _replica_region(settings: model.Settings) -> Iterator[Contradiction]:
     yield Contradiction(("backup", "replica_region"), replica, remedy, (("region",),))
 
 
+def _replaced_images(settings: model.Settings) -> Iterator[Contradiction]:
+    """Replacements of images that no setting names: they have no effect."""
+    named = settings.named_images()
+    for image in settings.images.keys() - named:
+        meant = nearest(image, named)
+        yield Contradiction(
+            ("images", image),
+            settings.images[image],
+            f"should take the place of an image that a setting names: none names {image}"
+            + (f"; did you mean {meant}?" if meant else ""),
+            (("services",), *((system.value,) for system in DataSystem)),
+        )
+
+
 def _spread(name: str, entry: model.ServiceSettings, zones: int) -> Iterator[Contradiction]:
     if entry.replicas.min < zones:
         yield Contradiction(
@@ -288,7 +304,7 @@ def _topics(settings: model.Settings) -> Iterator[Contradiction]:
             ("topics", topic),
             topic,
             "should be named in produces of some service, or left out: nobody writes to it",
-            tuple(("services", name, "produces") for name in settings.services),
+            (("services",),),
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from stacks import loader
 from stacks.settings import Settings
+from tests.stacks.conftest import Project
 
 pytestmark = pytest.mark.unit
 
@@ -33,3 +34,9 @@ def test_what_stands_for_an_image_need_not_be_named_like_it(settings: Settings) 
     replaced = settings.model_copy(update={"images": own}).with_replaced_images()
     assert replaced.neo4j.image == "mirror.example.com/graph:5.26.12"
     assert replaced.neo4j.edition is settings.neo4j.edition
+
+
+def test_a_service_that_is_wrong_hides_that_its_image_is_named(project: Project) -> None:
+    shop = {"tier": "core", "image": "example.com/shop:1", "port": 1}
+    project.configure(services={"shop": shop}, images={"example.com/shop:1": OWN})
+    assert project.keys() == ["fault-tolerance:services.shop.port"]

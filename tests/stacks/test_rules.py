@@ -74,6 +74,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "kafka.source",
         "is missing; it should name the other region's cluster where role is standby",
     ),
+    "a replacement of an image that nothing names": (
+        {"images": {"redis:7.4.0": "mirror.example.com/redis:7.4.0"}},
+        "images.redis:7.4.0",
+        "it should take the place of an image that a setting names: none names redis:7.4.0; did "
+        "you mean redis:7.4.6?",
+    ),
     "little memory for Redis": ({"redis": {"memory": "63Mi"}}, "redis.memory", "at least 64Mi"),
     "a small volume of MongoDB": ({"mongodb": {"storage": "1Ki"}}, "mongodb.storage", "least 1Gi"),
     "little memory for MongoDB": (

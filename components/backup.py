@@ -8,6 +8,7 @@ copy outlives the region.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 import pulumi
@@ -25,6 +26,12 @@ _COPY_MINUTES = REGION_COPY // MINUTE
 _KEY_GRACE_DAYS = 30
 """The longest that KMS allows: whoever deletes a key by mistake loses every backup with it."""
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,53}[a-z0-9]")
+"""Shorter than S3 lets it be: the role of each system is named after the bucket and the system."""
+
+_LONGEST_ROLE = 64
+"""Of IAM."""
+
 _UPLOAD_DAYS = 1
 """Parts of an upload that was never finished are of no use, but cost as much."""
 
@@ -34,7 +41,7 @@ class BackupArgs:
     """Settings, and what the names are made of.
 
     Raises:
-        ValueError: if the copy would be in the same region.
+        ValueError: if the copy would be in the same region, or AWS takes no such name.
     """
 
     settings: BackupSettings
@@ -49,6 +56,40 @@ class BackupArgs:
                 f"backup: replica_region is {self.region}, the stack's own region: "
                 "a copy there falls with it; name another, or leave it out"
             )
+        self._judge_names()
+
+    def _judge_names(self) -> None:
+        """Refuse here what AWS would refuse in the middle of an update."""
+        if not _BUCKET.fullmatch(self.bucket_name):
+            raise ValueError(
+                f"backup: bucket is missing, and {self.bucket_name}, made of prefix, stack and "
+                "region, should have 3 to 55 lower-case letters, digits and dashes: set it to a "
+                "name that has, or name the stack otherwise"
+            )
+        if self.replica_name is not None and len(self.replication_role) > _LONGEST_ROLE:
+            raise ValueError(
+                f"backup: the role {self.replication_role}, made of prefix and stack, should have "
+                f"at most {_LONGEST_ROLE} characters: make one of the two shorter"
+            )
+
+    @property
+    def bucket_name(self) -> str:
+        """Of the bucket in the stack's region."""
+        return self.settings.bucket or f"{self.prefix}-{self.stack}-backups-{self.region}"
+
+    @property
+    def replica_name(self) -> str | None:
+        """Of the bucket in the other region, if there is one."""
+        if self.settings.replica_region is None:
+            return None
+        if self.settings.bucket:
+            return f"{self.settings.bucket}-replica"
+        return f"{self.prefix}-{self.stack}-backups-{self.settings.replica_region}"
+
+    @property
+    def replication_role(self) -> str:
+        """Of the role that copies from one to the other."""
+        return f"{self.prefix}-{self.stack}-backup-replication"
 
 
 @dataclass(frozen=True)
@@ -98,15 +139,9 @@ class Backup(pulumi.ComponentResource):
     ) -> None:
         super().__init__("fault-tolerance:backup:Backup", name, None, opts)
         settings = args.settings
-        self.bucket_name = settings.bucket or f"{args.prefix}-{args.stack}-backups-{args.region}"
-        self.replica_name = None
+        self.bucket_name, self.replica_name = args.bucket_name, args.replica_name
         source = self._vault(name, self.bucket_name, args.region, args)
-        if settings.replica_region is not None:
-            self.replica_name = (
-                f"{settings.bucket}-replica"
-                if settings.bucket
-                else f"{args.prefix}-{args.stack}-backups-{settings.replica_region}"
-            )
+        if self.replica_name is not None and settings.replica_region is not None:
             replica = self._vault(
                 f"{name}-replica", self.replica_name, settings.replica_region, args
             )
@@ -218,7 +253,7 @@ class Backup(pulumi.ComponentResource):
         self, name: str, source: _Vault, replica: _Vault, args: BackupArgs, replica_region: str
     ) -> None:
         child = pulumi.ResourceOptions(parent=self)
-        role_name = f"{args.prefix}-{args.stack}-backup-replication"
+        role_name = args.replication_role
         role = iam.Role(
             f"{name}-replication-role",
             name=role_name,

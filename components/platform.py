@@ -33,10 +33,28 @@ service, or `endpoints`, `environment` and `secret_name` that all of them share.
 
 @dataclass(frozen=True)
 class PlatformArgs:
-    """Everything that a stack file says, and the name of its stack."""
+    """Everything that a stack file says, and the name of its stack.
+
+    Raises:
+        ValueError: if the bucket of the backups cannot be made of it.
+    """
 
     settings: Settings
     stack: str
+
+    def __post_init__(self) -> None:
+        _ = self.backup  # judges what it is named, before anything is declared
+
+    @property
+    def backup(self) -> BackupArgs:
+        """What the bucket of the backups is made of."""
+        return BackupArgs(
+            settings=self.settings.backup,
+            region=self.settings.region,
+            stack=self.stack,
+            prefix=self.settings.prefix,
+            protect=self.settings.protect,
+        )
 
 
 class Platform(pulumi.ComponentResource):
@@ -63,13 +81,7 @@ class Platform(pulumi.ComponentResource):
         )
         backup = Backup(
             f"{name}-backup",
-            BackupArgs(
-                settings=settings.backup,
-                region=settings.region,
-                stack=args.stack,
-                prefix=settings.prefix,
-                protect=settings.protect,
-            ),
+            args.backup,
             pulumi.ResourceOptions(parent=self),
         )
         # Percona's operator has MongoDB's role too, which must be lent before its Pods are made.

@@ -41,6 +41,23 @@ def _of(registry: Registry, kind: str, bucket: str) -> Registered:
     return found
 
 
+@pytest.mark.parametrize("stack", ["Prod", "prod_1", "p" * 36])
+def test_a_stack_after_which_no_bucket_can_be_named_is_refused(stack: str) -> None:
+    with pytest.raises(ValueError, match=f"bucket is missing, and sim-{stack}-backups-us-east-1"):
+        BackupArgs(BackupSettings(), HERE, stack, "sim", True)
+
+
+def test_a_stack_after_which_no_role_can_be_named_is_refused() -> None:
+    settings = BackupSettings(bucket="games-backups", replica_region=THERE)
+    with pytest.raises(ValueError, match="the role sim-p+-backup-replication, .* at most 64"):
+        BackupArgs(settings, HERE, "p" * 42, "sim", True)
+
+
+def test_a_bucket_of_ones_own_need_not_be_named_after_the_stack() -> None:
+    args = BackupArgs(BackupSettings(bucket="games-backups"), HERE, "Prod_1", "sim", True)
+    assert args.bucket_name == "games-backups"
+
+
 def test_example_of_the_docstring_runs() -> None:
     def program() -> None:
         Backup(

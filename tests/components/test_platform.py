@@ -60,6 +60,11 @@ def _environment(registry: Registry, service: str) -> dict[str, str]:
     return {item["name"]: item["value"] for item in _container(registry, service)["env"]}
 
 
+def test_a_stack_whose_name_no_bucket_can_have_declares_nothing(catalogue: Settings) -> None:
+    with pytest.raises(ValueError, match="sim-My_Stack-backups-us-east-1"):
+        PlatformArgs(settings=catalogue, stack="My_Stack")
+
+
 def test_it_consists_of_foundation_backup_data_and_every_service(
     platform: Registry, catalogue: Settings
 ) -> None:

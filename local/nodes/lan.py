@@ -71,10 +71,18 @@ class Lan:
         """Whether its holder died. Who worked in it still does, and a new one is not the same."""
         return self.holder.was_started() and self.holder.pid() is None
 
+    def is_up(self) -> bool:
+        """Whether it is there in full: a run that was killed may have left half of it."""
+        pid = self.holder.pid()
+        if pid is None:
+            return False
+        return ": lan: " in _run(_enter(pid), "ip -o link show up")
+
     def start(self) -> None:
         """Bring the network up; a no-op when it is."""
-        if self.holder.pid() is not None:
+        if self.is_up():
             return
+        self.holder.stop(0)
         own = Path("/proc/self/ns/net").readlink()
         self.holder.start(["unshare", "--net", "--", "sleep", "infinity"], {"PATH": _PATH})
         try:
@@ -84,8 +92,8 @@ class Lan:
                 "ip link set lo up",
                 "ip link add lan type bridge",
                 f"ip address add {GATEWAY}/24 dev lan",
-                "ip link set lan up",
                 "echo 1 > /proc/sys/net/ipv4/ip_forward",
+                "ip link set lan up",  # last: by this it is known that all else is done
             )
         except BaseException:
             self.holder.stop(0)  # half a network is none
@@ -139,7 +147,7 @@ def _namespace(pid: int | None) -> Path | None:
         return None
 
 
-def _run(enter: Sequence[str], *commands: str) -> None:
+def _run(enter: Sequence[str], *commands: str) -> str:
     script = "\n".join(("set -e", *commands))
     try:
         done = subprocess.run(
@@ -157,3 +165,4 @@ def _run(enter: Sequence[str], *commands: str) -> None:
         ) from None
     if done.returncode != 0:
         raise LocalError(f"could not set up the nodes' network: {done.stderr.strip()}")
+    return done.stdout

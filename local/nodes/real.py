@@ -114,20 +114,30 @@ class Node:
             return None
         return int(children[0]) if children else None
 
+    @property
+    def _linked(self) -> Path:
+        """Is there once it is in the network, which its daemons wait for."""
+        return self.folder / "linked"
+
+    def is_on(self) -> bool:
+        """Whether it runs; a run that was killed may have left half of a node, which does not."""
+        return self.process.pid() is not None and self._linked.exists()
+
     def start(self) -> None:
         """Power on; a no-op while it runs. It is configured already (`RealNodes.start`)."""
-        if self.process.pid() is not None:
+        if self.is_on():
             return
+        self.process.stop(0)
         self.cgroup.empty()
         self.cgroup.create()
-        (self.folder / "linked").unlink(missing_ok=True)
+        self._linked.unlink(missing_ok=True)
         self.process.start(isolated(self.folder), {"PATH": os.environ["PATH"]})
         try:
             self.process.wait_until(lambda: self.init_pid is not None, 10)
             others = [other.address for other in members(self.cluster) if other != self]
             Lan(self.cluster).attach(self.process.pid(), self.address, others)
             (self.folder / "init.pid").write_text(str(self.init_pid))
-            (self.folder / "linked").touch()
+            self._linked.touch()
         except BaseException:
             self.process.stop(0)  # half a node is none
             raise
@@ -292,7 +302,7 @@ class RealNodes:
         (self.folder / _NODES / "members.json").write_text(
             json.dumps([[node.name, node.zone, node.address.number] for node in own])
         )
-        down = [node for node in own if node.process.pid() is None]
+        down = [node for node in own if not node.is_on()]
         with ThreadPoolExecutor() as pool:
             list(pool.map(Node.mend, (node for node in own if node not in down)))
             list(pool.map(self._power_on, down))

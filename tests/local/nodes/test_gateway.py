@@ -79,6 +79,24 @@ def test_what_is_sent_comes_back_whole(gateway: int) -> None:
         assert _exchange(client, payload) == payload + b"end"
 
 
+def test_a_network_that_is_up_is_not_made_anew(lan: Lan) -> None:
+    before = lan.holder.pid()
+    lan.start()
+    assert (lan.is_up(), lan.holder.pid()) == (True, before)
+
+
+def test_half_a_network_is_made_anew(tmp_path: Path) -> None:
+    """As a run leaves it that is killed between the holder's start and the bridge."""
+    network = Lan(tmp_path)
+    network.holder.start(["unshare", "--net", "--", "sleep", "infinity"], os.environ)
+    try:
+        assert not network.is_up()
+        network.start()
+        assert network.is_up()
+    finally:
+        network.stop()
+
+
 def test_a_network_is_lost_once_its_holder_died(lan: Lan) -> None:
     assert not lan.is_lost()
     pid = lan.holder.pid()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,6 +13,7 @@ import pytest
 from local.api import Api
 from local.errors import LocalError
 from local.nodes import Topology
+from local.nodes.cgroups import Cgroup
 from local.nodes.lan import Address
 from local.nodes.real import (
     Node,
@@ -95,6 +98,29 @@ def test_a_store_that_cannot_be_copied_is_an_error_of_one_line(tmp_path: Path) -
     (tmp_path / "target" / ".containerd.partial").touch()
     with pytest.raises(LocalError, match="could not give target its images: cp: "):
         link_tree(tmp_path / "nothing", tmp_path / "target" / "containerd")
+
+
+@pytest.mark.parametrize(("linked", "kept"), [(True, True), (False, False)])
+def test_half_a_node_is_ended_before_it_is_powered_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool, kept: bool
+) -> None:
+    """As a run leaves it that is killed before the node is in the network."""
+    node = Node("a-1", "a", Address(1), tmp_path)
+    node.process.start(["sleep", "60"], os.environ)
+    if linked:
+        (node.folder / "linked").touch()
+    left = node.process.pid()
+
+    def refuse(_: Cgroup) -> None:
+        raise LocalError("far enough")
+
+    monkeypatch.setattr(Cgroup, "empty", refuse)
+    try:
+        with nullcontext() if kept else pytest.raises(LocalError, match="far enough"):
+            node.start()
+        assert node.process.pid() == (left if kept else None)
+    finally:
+        node.process.stop(0)
 
 
 def test_nodes_stay_in_their_zones(tmp_path: Path) -> None:

@@ -75,7 +75,13 @@ class Cluster:
     @property
     def port(self) -> int:
         """The API server's port on this machine; known once the cluster is prepared."""
-        return self._ports()["kube-apiserver"]
+        try:
+            return self._ports()["kube-apiserver"]
+        except KeyError:
+            raise LocalError(
+                f"the ports of stack {self.name} cannot be read: `make up STACK={self.name}` "
+                "chooses others"
+            ) from None
 
     def api(self) -> Api:
         """A client with the administrator's rights."""
@@ -94,7 +100,11 @@ class Cluster:
         return {name: self.part(name).pid() for name in parts} | nodes
 
     def _ports(self) -> dict[str, int]:
-        ports: dict[str, int] = json.loads((self.folder / "ports.json").read_text())
+        """The port of each part; none where none was chosen, or a full disk cut that short."""
+        try:
+            ports: dict[str, int] = json.loads((self.folder / "ports.json").read_text())
+        except (OSError, ValueError):
+            return {}
         return ports
 
 
@@ -296,8 +306,7 @@ def _settle_ports(cluster: Cluster) -> None:
 
     Whoever was told the old port must learn the new one, so all parts stop first in that case.
     """
-    path = cluster.folder / "ports.json"
-    ports = cluster._ports() if path.exists() else {}
+    ports = cluster._ports()
     listener = {"etcd": "etcd", "etcd-peer": "etcd", "kube-apiserver": "kube-apiserver"}
     if real.running(cluster.folder):
         listener = {"kube-apiserver": "gateway"}  # the others are in a network of their own
@@ -316,7 +325,7 @@ def _settle_ports(cluster: Cluster) -> None:
     stop(cluster)
     for name in lost:
         ports[name] = free_port()
-    path.write_text(json.dumps(ports))
+    write_whole(cluster.folder / "ports.json", json.dumps(ports))
 
 
 def _ensure_encryption(cluster: Cluster) -> None:

@@ -141,9 +141,10 @@ class World:
     def kind(self) -> str | None:
         """`real` or `simulated` nodes; None before the first start."""
         try:
-            return self._kind_file.read_text()
-        except OSError:
+            kind = self._kind_file.read_text()
+        except (OSError, ValueError):
             return None
+        return kind if kind in {REAL, SIMULATED} else None
 
     @property
     def _kind_file(self) -> Path:
@@ -156,7 +157,7 @@ class World:
             LocalError: if the kind of nodes that is asked for cannot be had.
         """
         kind, crowd = self._choose_kind(say), crowd_size()
-        self._kind_file.write_text(kind)
+        write_whole(self._kind_file, kind)
         every = os.environ.get("CRDS") == "all"
         pods = supplies.wanted_images(wanted.named_images()) if kind == REAL else None
         supplies.ensure(say, pods=pods, definitions_of_all=every)
@@ -240,7 +241,7 @@ class World:
         with self.cluster.api() as api:
             addons.install(api, {name: image.reference for name, image in built.items()}, say)
         replaced = images.replacements(built, wanted.named_images())
-        self._images_file.write_text(json.dumps(replaced))
+        write_whole(self._images_file, json.dumps(replaced))
         if absent := sorted(self.absent_images(wanted)):
             say(f"no image here stands for {', '.join(absent)}: what needs it does not run")
         return replaced
@@ -249,7 +250,7 @@ class World:
         """The images of this machine that stand for those that the stack file names."""
         try:
             replaced: dict[str, str] = json.loads(self._images_file.read_text())
-        except OSError:
+        except (OSError, ValueError):
             return {}
         return replaced
 

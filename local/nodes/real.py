@@ -22,6 +22,7 @@ from typing import IO, Any
 from local import nodes
 from local.api import Api, kubeconfig
 from local.errors import LocalError
+from local.files import write_whole
 from local.nodes import Surroundings, Topology, lan
 from local.nodes.cgroups import Cgroup
 from local.nodes.lan import API_PORT, AWS_PORT, GATEWAY, Address, Lan
@@ -278,7 +279,7 @@ class RealNodes:
             "aws": [GATEWAY, AWS_PORT],
             "aws_port_file": str(self.aws_port_file),
         }
-        (self.folder / "gateway.json").write_text(json.dumps(config))
+        write_whole(self.folder / "gateway.json", json.dumps(config))
         _module("gateway", "local.nodes.gateway", self.folder)
         return Surroundings(network.enter, GATEWAY, API_PORT)
 
@@ -299,8 +300,9 @@ class RealNodes:
         for node in own:  # before its kubelet does: only then are its Pods walled in from the start
             api.create("/api/v1/nodes", _object(node))
         (self.folder / _NODES).mkdir(exist_ok=True)
-        (self.folder / _NODES / "members.json").write_text(
-            json.dumps([[node.name, node.zone, node.address.number] for node in own])
+        write_whole(
+            self.folder / _NODES / "members.json",
+            json.dumps([[node.name, node.zone, node.address.number] for node in own]),
         )
         down = [node for node in own if not node.is_on()]
         with ThreadPoolExecutor() as pool:
@@ -378,11 +380,17 @@ def isolated(folder: Path) -> list[str]:
 
 
 def members(cluster: Path) -> list[Node]:
-    """The real nodes that a cluster has, running or not."""
+    """The real nodes that a cluster has, running or not.
+
+    Where the list of them cannot be read, their folders tell, so that they can be ended.
+    """
     try:
         listed = json.loads((cluster / _NODES / "members.json").read_text())
-    except OSError:
+    except FileNotFoundError:
         return []
+    except (OSError, ValueError):
+        folders = sorted(path.name for path in (cluster / _NODES).glob("*-1"))
+        listed = [(name, name.removesuffix("-1"), number) for number, name in enumerate(folders, 1)]
     return [Node(name, zone, Address(number), cluster) for name, zone, number in listed]
 
 

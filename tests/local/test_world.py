@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from local.cluster import _settle_ports
 from local.errors import LocalError
 from local.nodes import host
 from local.world import REAL, SIMULATED, World, _awaited, crowd_size, named
@@ -25,6 +26,25 @@ def test_only_a_plain_name_is_a_world(name: str) -> None:
     """`down` deletes the folder that it means."""
     with pytest.raises(LocalError, match="is no name of a stack"):
         named(name)
+
+
+@pytest.mark.parametrize("content", [b"", b"re", b"\xff"])
+def test_a_world_whose_files_were_cut_short_begins_anew(world: World, content: bytes) -> None:
+    for name in ("nodes", "images.json"):
+        (world.folder / name).write_bytes(content)
+    assert (world.kind, world.replaced_images()) == (None, {})
+
+
+@pytest.mark.parametrize("content", [b"", b'{"etcd": 2', b"\xff"])
+def test_ports_that_were_cut_short_are_an_error_until_they_are_chosen_anew(
+    world: World, content: bytes
+) -> None:
+    world.cluster.folder.mkdir()
+    (world.cluster.folder / "ports.json").write_bytes(content)
+    with pytest.raises(LocalError, match="ports of stack dev cannot be read: `make up STACK=dev`"):
+        _ = world.cluster.port
+    _settle_ports(world.cluster)
+    assert world.cluster.port > 0
 
 
 def lack(monkeypatch: pytest.MonkeyPatch, *things: str) -> None:

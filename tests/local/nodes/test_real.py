@@ -78,6 +78,16 @@ def test_a_cluster_without_real_nodes_has_none_to_stop(tmp_path: Path) -> None:
     stop_nodes(tmp_path)
 
 
+def test_nodes_whose_list_cannot_be_read_are_known_by_their_folders(tmp_path: Path) -> None:
+    for name in ("b-1", "a-1"):
+        (tmp_path / "nodes" / name).mkdir(parents=True)
+    (tmp_path / "nodes" / "members.json").write_text('[["a-1", "a"')
+    assert members(tmp_path) == [
+        Node("a-1", "a", Address(1), tmp_path),
+        Node("b-1", "b", Address(2), tmp_path),
+    ]
+
+
 def test_volumes_on_the_disk_of_a_node_that_is_down_cannot_be_reached(tmp_path: Path) -> None:
     node = Node("a-1", "a", Address(1), tmp_path)
     node.folder.mkdir(parents=True)

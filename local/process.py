@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,18 @@ POLL_SECONDS = 0.05
 STOP_SECONDS = 10.0
 FIRST = -6
 """Nice value of what comes before others: four times the processor that others get beside it."""
+
+
+_MOMENT = 0.002
+_REMEMBERED = """set -e
+started() { shift 19; echo "$1"; }
+read -r stat <"/proc/$$/stat"
+printf '{"pid": %s, "started": "%s"}' "$$" "$(started ${stat##*) })" >"$0.new"
+mv "$0.new" "$0"
+exec "$@"
+"""
+"""Writes down who it is, and only then becomes the program: whoever started it may be killed at any
+moment, and what runs is known all the same."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +79,19 @@ class Process:
             command: its name and arguments.
             environment: all of it.
             first: whether it comes before others where processors are shared out, if we may say so.
+
+        Raises:
+            LocalError: if there is no such program, or its pid cannot be remembered.
         """
         if self.pid() is not None:
             return
+        if shutil.which(command[0], path=environment.get("PATH")) is None:
+            raise LocalError(f"{self.name} cannot be started: there is no program {command[0]}")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._file.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
-                command,
+                ["/bin/sh", "-c", _REMEMBERED, str(self._file), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -81,7 +100,13 @@ class Process:
             )
         if first:
             _prefer(child.pid)
-        self._file.write_text(json.dumps({"pid": child.pid, "started": started_at(child.pid)}))
+        while not self._file.exists():
+            if child.poll() is not None:
+                raise LocalError(
+                    f"{self.name} cannot be started: {self._file} was not written. "
+                    f"Its log ends with:\n{self.tail()}"
+                )
+            time.sleep(_MOMENT)
 
     def stop(self, limit: float = STOP_SECONDS) -> None:
         """End it: SIGTERM, and SIGKILL once `limit` seconds have passed. A no-op if it is gone."""

@@ -47,6 +47,30 @@ def test_what_ended_before_its_start_time_was_known_does_not_run(
     assert not process.was_started()
 
 
+def test_a_process_is_known_whenever_who_started_it_is_killed(tmp_path: Path) -> None:
+    """The program runs no sooner than its pid is remembered."""
+    process = Process("self", tmp_path)
+    process.start(["cat", str(tmp_path / "self.pid")], os.environ)
+    process.wait_until(lambda: "started" in process.tail(), 60)
+    saved = json.loads(process.tail())
+    process.stop()
+    assert saved["pid"] > 1
+    assert saved["started"].isdecimal()
+
+
+def test_a_program_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LocalError, match="gone cannot be started: there is no program /no/such"):
+        Process("gone", tmp_path).start(["/no/such"], os.environ)
+
+
+def test_what_cannot_be_remembered_is_not_started(tmp_path: Path) -> None:
+    (tmp_path / "lost.pid.new").mkdir()
+    process = Process("lost", tmp_path)
+    with pytest.raises(LocalError, match="lost.pid was not written"):
+        process.start(["touch", str(tmp_path / "ran")], os.environ)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_starting_twice_keeps_the_first(tmp_path: Path) -> None:
     process = Process("sleeper", tmp_path)
     process.start(SLEEP, os.environ)

@@ -200,5 +200,7 @@ if __name__ == "__main__":
     stop.once(say)
     try:
         sys.exit(main(sys.argv[1:]))
+    except OSError as problem:
+        sys.exit(f"error: {commands.explained(problem)}")
     except KeyboardInterrupt:
         sys.exit("stopped: what was measured until now is in build/drills")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Callable
 
-from local import check, run, world
+from local import check, run
 from local.errors import LocalError
 from stacks.problems import SettingsError
 
@@ -42,13 +41,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(
-            f"error: no space left on the disk of {world.root()} or {run.build_folder()}: make "
-            "room and run this again, it goes on where it stopped",
-            file=sys.stderr,
-        )
+        print(f"error: {run.explained(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

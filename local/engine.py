@@ -31,7 +31,7 @@ from local.errors import LocalError
 from local.files import write_whole
 from local.toolchain import build
 from local.toolchain.build import Say
-from local.world import PROJECT, Access, World
+from local.world import PROJECT, Access, World, switched
 from policies import declared
 from policies.model import Resource
 from stacks import document
@@ -136,7 +136,7 @@ class Engine:
             "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
             "PYTHONPATH": str(PROJECT),
         }
-        if os.environ.get("PROVIDERS") != "real":
+        if not switched("PROVIDERS", "real"):
             environment["PULUMI_HOME"] = str(world.engine / "home")
             environment["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
         _choose_providers(stand_ins, pulumi, environment, say)
@@ -449,7 +449,7 @@ def _choose_providers(folder: Path, pulumi: Path, environment: Mapping[str, str]
     """Put a stand-in on PATH for each provider whose real plugin is not wanted or not to be had."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    real = os.environ.get("PROVIDERS") == "real"
+    real = switched("PROVIDERS", "real")
     for provider in PROVIDERS:
         if real and _has_real(provider, pulumi, environment):
             say(f"provider {provider}: the real plugin")

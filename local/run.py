@@ -5,6 +5,7 @@ Each returns an exit code: 0 when all is well, 1 when something is not, said in 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -50,6 +51,29 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 def build_folder() -> Path:
     """Where results go: `$BUILD`, else `build` in the checkout."""
     return Path(os.environ.get("BUILD") or PROJECT / "build")
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+def explained(error: OSError) -> str:
+    """What is wrong with the folders of worlds and results, and what would mend it.
+
+    Raises:
+        OSError: the same, if it is of another kind.
+    """
+    if error.errno in _FULL:
+        return (
+            f"no space left on the disk of {world.root()} or {build_folder()}: make room and run "
+            "this again, it goes on where it stopped"
+        )
+    if error.errno in _NOT_OURS:
+        return (
+            f"{error.filename or 'a process'}: {error.strerror}; WORLD ({world.root()}) and BUILD "
+            f"({build_folder()}) should be folders that are yours to write to"
+        )
+    raise error
 
 
 class Phases:
@@ -289,6 +313,7 @@ def load(stack: str) -> Settings:
 
 
 def _start(target: World, wanted: Settings, phases: Phases) -> Engine:
+    world.switched("PROVIDERS", "real")  # told before anything is started
     with phases.phase("cluster"):
         access = target.start(wanted, say)
     with phases.phase("engine"):

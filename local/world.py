@@ -156,9 +156,9 @@ class World:
         Raises:
             LocalError: if the kind of nodes that is asked for cannot be had.
         """
+        every = switched("CRDS", "all")
         kind, crowd = self._choose_kind(say), crowd_size()
         write_whole(self._kind_file, kind)
-        every = os.environ.get("CRDS") == "all"
         pods = supplies.wanted_images(wanted.named_images()) if kind == REAL else None
         supplies.ensure(say, pods=pods, definitions_of_all=every)
         programs = build.ensure(cluster.PLANE_TOOLS, say)
@@ -295,6 +295,18 @@ class World:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(path, secrets.token_urlsafe(32), mode=0o600)
         return path.read_text()
+
+
+def switched(name: str, on: str) -> bool:
+    """Whether an environment variable has the one value that it can have.
+
+    Raises:
+        LocalError: if it has another.
+    """
+    asked = os.environ.get(name) or None
+    if asked not in {None, on}:
+        raise LocalError(f"{name} is {asked!r}; it should be {on}, or be left out")
+    return asked == on
 
 
 def crowd_size() -> int:

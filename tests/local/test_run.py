@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from local import run
+from local import run, world
+from local.__main__ import main
 from local.engine import Engine
 from local.errors import LocalError
 from local.inventory import Workload
@@ -139,6 +141,49 @@ def test_giving_up_names_what_is_not_ready_and_where_to_look(
     said = capsys.readouterr().out
     assert "error not ready after 300 s: StatefulSet sim-dev-data/redis (2/3)" in said
     assert "`make logs SERVICE=… STACK=dev` shows more" in said
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_error(stopped: list[str], tmp_path: Path, number: int) -> None:
+    said = run.explained(OSError(number, "full"))
+    assert said.startswith(f"no space left on the disk of {tmp_path} or ")
+
+
+@pytest.mark.parametrize("name", ["WORLD", "BUILD"])
+def test_a_folder_that_is_a_file_is_one_error(
+    stopped: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+
+    def fail(_: str) -> int:
+        if name == "BUILD":
+            run._write("up-dev.json", {})
+        with World("dev", world.root() / "dev").locked():
+            return 0
+
+    monkeypatch.setattr(run, "up", fail)
+    assert main(["up", "dev"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path}/file")
+    assert f"{name} ({tmp_path}/file)" in said
+
+
+def test_other_errors_of_the_system_are_told_as_they_are(stopped: list[str]) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        run.explained(ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
+
+
+def test_unknown_providers_are_refused_before_anything_is_started(
+    stopped: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROVIDERS", "reel")
+    with pytest.raises(LocalError, match="PROVIDERS is 'reel'; it should be real, or be left out"):
+        run.preview("dev")
 
 
 def test_down_deletes_nothing_but_worlds(stopped: list[str], tmp_path: Path) -> None:

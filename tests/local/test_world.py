@@ -9,7 +9,7 @@ import pytest
 from local.cluster import _settle_ports
 from local.errors import LocalError
 from local.nodes import host
-from local.world import REAL, SIMULATED, World, _awaited, crowd_size, named
+from local.world import REAL, SIMULATED, World, _awaited, crowd_size, named, switched
 from stacks import loader
 
 pytestmark = pytest.mark.unit
@@ -45,6 +45,24 @@ def test_ports_that_were_cut_short_are_an_error_until_they_are_chosen_anew(
         _ = world.cluster.port
     _settle_ports(world.cluster)
     assert world.cluster.port > 0
+
+
+@pytest.mark.parametrize("asked", ["", "all", None])
+def test_a_switch_has_its_one_value_or_none(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    monkeypatch.delenv("CRDS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("CRDS", asked)
+    assert switched("CRDS", "all") == (asked == "all")
+
+
+def test_a_switch_with_another_value_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRDS", "some")
+    with pytest.raises(LocalError, match="CRDS is 'some'; it should be all, or be left out"):
+        world.start(loader.from_file("dev"), print)
 
 
 def lack(monkeypatch: pytest.MonkeyPatch, *things: str) -> None:

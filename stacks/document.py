@@ -200,7 +200,9 @@ class _Reading:
 
 def _read_otherwise(node: yaml.Node) -> bool:
     """Whether a scalar without quotes is text to us, and a number or a time to the engine."""
-    is_text = node.style is None and node.tag == "tag:yaml.org,2002:str"
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+        return False
+    is_text = node.tag == "tag:yaml.org,2002:str"
     return is_text and _ENGINES.fullmatch(node.value.replace("_", "")) is not None
 
 

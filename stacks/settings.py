@@ -204,8 +204,7 @@ class Settings(Model):
     ]
     """Availability zones of the region, three or more: a majority survives the loss of one."""
     role: Role = Role.ACTIVE
-    """Whether the stack serves users now, or stands by to take over, without the services that use
-    data other than the cache."""
+    """Whether the stack serves users, or stands by without the services that use stored data."""
     prefix: Prefix = "sim"
     """First part of every name, so that stacks can share an account."""
     name_servers: tuple[Addresses, ...] = ("169.254.20.10/32",)

@@ -17,24 +17,26 @@ from local.errors import LocalError
 pytestmark = pytest.mark.unit
 
 PROGRAM = """
-import time
+import signal, time
 from drills import stop
+signal.signal(signal.SIGHUP, signal.{hangup})
 stop.once(lambda words: print(words, flush=True))
 try:
     print("running", flush=True)
     time.sleep(60)
 finally:
     print("cleaning", flush=True)
-    time.sleep(1)
+    time.sleep(3)
     print("clean", flush=True)
 """
+"""Tests may be run under nohup themselves."""
 
 
 @contextmanager
-def running(program: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def running(hangup: str = "SIG_DFL") -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """A program that has got to its work, and what it prints from then on."""
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", PROGRAM.format(hangup=hangup)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -46,7 +48,7 @@ def running(program: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) -> None:
-    with running(PROGRAM) as (process, printed):
+    with running() as (process, printed):
         process.send_signal(first)
         assert printed.readline() == "cleaning\n"
         process.send_signal(signal.SIGINT)
@@ -56,8 +58,7 @@ def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) ->
 
 
 def test_what_nohup_started_outlives_its_terminal() -> None:
-    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){PROGRAM}"
-    with running(program) as (process, printed):
+    with running("SIG_IGN") as (process, printed):
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert printed.read() == "cleaning\nclean\n"

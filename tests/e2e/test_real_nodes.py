@@ -191,6 +191,15 @@ def test_a_node_that_is_cut_off_takes_no_cpu_from_the_others(checkout: Checkout,
     assert _weight(first) == _weight(second)
 
 
+def test_a_kubelet_comes_before_what_else_its_node_runs(checkout: Checkout, up: str) -> None:
+    """One that is not heard of for 8 s, since its node starts and stops so much, is a lost node."""
+    mine = "for each in /proc/[0-9]*; do grep -qx kubelet $each/comm && cat $each/stat; done; true"
+    for node in nodes(checkout):
+        (kubelet,) = node.run(["sh", "-c", mine]).splitlines()
+        nice = kubelet.rpartition(")")[2].split()[16]
+        assert nice == "-10"
+
+
 def test_a_node_that_is_cut_off_takes_no_others_name_server(checkout: Checkout, up: str) -> None:
     """Each asks its own: of so many questions, shared servers would have left some unanswered."""
     first, second, _ = nodes(checkout)

@@ -192,8 +192,8 @@ def _longest_of_one(attempts: Sequence[Attempt], fault: float, end: float) -> fl
         ends = served.setdefault(attempt.worker, [])
         if attempt.outcome == OK:
             ends.append(attempt.end)
-    gaps = (b - a for ends in served.values() for a, b in pairwise([*(ends or [fault]), end]))
-    return max(gaps, default=None)
+    waits = (pairwise([*(ends or [fault]), end]) for ends in served.values())
+    return max((b - a for gaps in waits for a, b in gaps if b > fault), default=None)
 
 
 def _throughput(successes: Sequence[float], fault: float) -> tuple[float, tuple[int, ...]]:

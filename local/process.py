@@ -28,6 +28,7 @@ FIRST = -6
 
 
 _MOMENT = 0.002
+"""Between two looks for a file that a shell writes first of all."""
 _REMEMBERED = """set -e
 started() { shift 19; echo "$1"; }
 read -r stat <"/proc/$$/stat"

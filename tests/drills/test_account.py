@@ -27,6 +27,10 @@ def test_what_one_worker_had_to_bear_while_others_were_served_is_told() -> None:
     assert done.outage == pytest.approx(1)
 
 
+def test_what_one_worker_had_to_bear_before_the_fault_is_not_its_cost() -> None:
+    assert successes(60, 99, 101).writes.longest_of_one == pytest.approx(2)
+
+
 def test_a_worker_that_is_served_no_more_bears_until_the_end() -> None:
     others = [Attempt(end, end + 0.01, "w", 1, int(end), "ok", "-") for end in range(95, 150)]
     assert of(*others, attempt(98)).writes.longest_of_one == pytest.approx(51, abs=0.1)

@@ -18,6 +18,7 @@ from local.errors import LocalError
 _CONTAINER = "client"
 _FILES = Path(__file__).parent / "load"
 _CODE, _OUT = "/code", "/out"
+_SAID = "driver.log"
 _USER = 65_532
 _START_SECONDS, _READ_SECONDS, _STORED_SECONDS = 90.0, 120.0, 60.0
 _STOP_SECONDS = 150.0
@@ -65,6 +66,16 @@ class Client:
     def attempts(self) -> list[Attempt]:
         """All it did."""
         return parse(self._run("cat", f"{_OUT}/attempts.log"))
+
+    def said(self) -> str:
+        """What its driver wrote down of its connections, and of what went wrong.
+
+        It explains figures, and is none: if it cannot be had, it says so.
+        """
+        try:
+            return self._read(_SAID)
+        except LocalError as error:
+            return f"not known: {error}\n"
 
     def stored(self) -> list[Key]:
         """What the store holds now, read as any client reads: again, if the store breaks it off.
@@ -150,7 +161,7 @@ def manifest(place: Place, node: str, store: Store, options: Sequence[str]) -> d
     script = (
         # The fault before may have left a pooler or two that must find the leader first.
         f"until {client} prepare; do sleep 1; done; "
-        f"{client} run --folder {_OUT} {' '.join(options)}; "
+        f"{client} run --folder {_OUT} {' '.join(options)} 2>{_OUT}/{_SAID}; "
         f"echo $? > {_OUT}/exit; exec sleep {_LIVES_SECONDS}"
     )
     return {

@@ -65,6 +65,7 @@ class Kube:
                 line,
                 capture_output=True,
                 text=True,
+                errors="replace",  # threads of a driver that log at once cut characters in two
                 timeout=limit,
                 check=False,
                 # A Ctrl-C does not end what mends. No session of its own: on a busy machine Linux

@@ -1,6 +1,7 @@
 """What a drill leaves in `build/drills/<stack>/`: `<name>.json`, `<name>.svg`, `summary.md`'s line.
 
-The summary is made anew from all JSON files that are there, so drills may run on different days.
+Beside them `<name>-<repetition>.log`, what the client's driver said, if it said anything. The
+summary is made anew from all JSON files that are there, so drills may run on different days.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class Run:
     """Whether the lead moved on, where that is waited for: else the fault may not have happened."""
     where: str = ""
     """Who was struck; of a trial, the zone whose turn it was, and whether the store led there."""
+    said: str = ""
+    """What the client's driver wrote down: why one waited is to be known afterwards."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,22 @@ def write(
         "verdict": [*verdict(row, runs), *([broken_off] if broken_off else [])],
         "settings": dict(settings),
         "machine": machine(),
-        "runs": [asdict(run) for run in runs],
+        "runs": [asdict(replace(run, said="")) for run in runs],
     }
+    _write_said(folder, row.name, runs)
     write_whole(folder / f"{row.name}.json", json.dumps(result, indent=1))
     write_whole(folder / f"{row.name}.svg", svg(f"{row.name}: {row.text}", accounts))
     write_whole(folder / "summary.md", summary(folder))
     return result
+
+
+def _write_said(folder: Path, name: str, runs: Sequence[Run]) -> None:
+    """Write down each driver's words, in place of those of earlier drills."""
+    for old in folder.glob(f"{name}-[0-9]*.log"):
+        old.unlink()
+    for number, run in enumerate(runs, start=1):
+        if run.said:
+            write_whole(folder / f"{name}-{number}.log", run.said)
 
 
 def spreads(runs: Sequence[Run]) -> dict[str, Spread | None]:

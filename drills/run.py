@@ -145,10 +145,11 @@ def _repetition(stage: Stage, fault: Fault) -> Run:
         whole = whole_since(stage.store, WHOLE_SECONDS)
         load.stop()
         bill = account(load.attempts(), load.stored(), moment)
+        said = load.said()
     finally:
         load.remove()
     where = f"{leader.name} on {leader.node}"
-    return Run(bill, whole and whole - moment, noticed=noticed, where=where)
+    return Run(bill, whole and whole - moment, noticed=noticed, where=where, said=said)
 
 
 def _still_leads(store: Store, leader: Pod, *, beside_operator: bool) -> None:

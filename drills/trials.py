@@ -341,8 +341,8 @@ def _repetition(scene: Scene, trial: Trial, zone: str) -> dict[str, Run]:
             load.stop()
             bill = account(load.attempts(), load.stored(), moment)
             since = whole[store]
-            missing = dict(census.most_missing)
-            done[store] = Run(bill, since and since - moment, missing, noticed, where[store])
+            redundant, missing = since and since - moment, dict(census.most_missing)
+            done[store] = Run(bill, redundant, missing, noticed, where[store], load.said())
     return done
 
 

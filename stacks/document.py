@@ -183,7 +183,7 @@ class _Reading:
                 self._lines[place],
                 place,
                 f"is {shown} without quotes, which the engine takes for a number or a time: "
-                "write it in quotes",
+                "write a text in quotes, and a number in decimal digits alone",
             )
             return Unreadable()
         try:

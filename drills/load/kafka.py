@@ -31,6 +31,9 @@ _OWN = ("topic", "username", "password", "produces", "consumes")
 _CONSUMER_ONLY = ("group.id", "enable.auto.commit", "auto.offset.reset", "isolation.level")
 _PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms", "request.timeout.ms")
 _REQUEST_SECONDS = 20.0
+_DEBUG = {"debug": "metadata,broker"}
+"""The driver tells of every connection and of every answer about leaders: some ten lines a second
+while brokers fail, and none while all is well."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ class Access:
 
     def producer(self) -> Any:  # noqa: ANN401 (the driver has no types)
         """Open a producer of one worker's own."""
-        return confluent_kafka.Producer(self._without(_CONSUMER_ONLY))
+        return confluent_kafka.Producer({**self._without(_CONSUMER_ONLY), **_DEBUG})
 
     def consumer(self) -> Any:  # noqa: ANN401 (the driver has no types)
         """Open a consumer that commits nothing."""
-        own = {"group.id": "drill", "enable.auto.commit": "false"}
+        own = {"group.id": "drill", "enable.auto.commit": "false", **_DEBUG}
         return confluent_kafka.Consumer({**self._without(_PRODUCER_ONLY), **own})
 
     def administrator(self) -> AdminClient:

@@ -93,3 +93,20 @@ def test_a_load_with_an_attempt_that_never_ended_tells_where_it_stands() -> None
     answers = {"exit": iter(["", "0\n"]), "stop": iter([""]), "stuck": iter(["in write\n"])}
     with pytest.raises(LocalError, match="drill-client-redis never ended; they stand at\nin write"):
         Client(kube(_in_turn(answers)), POD, "drills.load.redis").stop()
+
+
+def test_what_the_driver_says_is_read_from_where_the_load_writes_it() -> None:
+    store = Mock(spec=Store, client="drills.load.redis", connection="redis-client")
+    pod = client.manifest(Place("core", "engine", "image:1"), "a-1", store, ())
+    (_, _, script) = pod["spec"]["containers"][0]["command"]
+    assert " 2>/out/driver.log; " in script
+    read = {"sh -c cat /out/driver.log 2>/dev/null || true": "timed out\n"}
+    assert Client(kube(read.__getitem__), POD, "drills.load.redis").said() == "timed out\n"
+
+
+def test_a_driver_whose_words_are_lost_spoils_no_account() -> None:
+    def fails(_: str) -> str:
+        raise LocalError("the node is gone")
+
+    said = Client(kube(fails), POD, "drills.load.redis").said()
+    assert said == "not known: the node is gone\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import Mock
 
+import confluent_kafka
 import pytest
 
 from drills.load.kafka import Access, Kafka, require_order
@@ -49,3 +50,13 @@ def test_the_last_record_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     Kafka(Access({}, "drill")).read()
     (assigned,) = consumer.assign.call_args.args[0]
     assert (assigned.topic, assigned.partition, assigned.offset) == ("drill", 0, 7)
+
+
+@pytest.mark.parametrize(("kind", "opened"), [("Producer", "producer"), ("Consumer", "consumer")])
+def test_drivers_tell_of_connections_and_leaders(
+    monkeypatch: pytest.MonkeyPatch, kind: str, opened: str
+) -> None:
+    made = Mock()
+    monkeypatch.setattr(confluent_kafka, kind, made)
+    getattr(Access({}, "drill"), opened)()
+    assert made.call_args.args[0]["debug"] == "metadata,broker"

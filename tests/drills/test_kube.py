@@ -41,3 +41,7 @@ def test_a_command_that_fails_is_an_error_with_its_words(tmp_path: Path) -> None
 def test_a_command_that_hangs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"redis-cli in data/redis-0 took more than 0 s"):
         kube(tmp_path, "exec sleep 60").execute(_POD, "redis", ["redis-cli"], limit=0.1)
+
+
+def test_what_is_no_text_is_printed_all_the_same(tmp_path: Path) -> None:
+    assert kube(tmp_path, r"printf 'a\335b'").execute(_POD, "redis", ["cat"]) == "a\ufffdb"

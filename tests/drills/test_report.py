@@ -128,6 +128,22 @@ def test_the_results_hold_every_run_and_the_settings(tmp_path: Path) -> None:
     assert written["machine"]["cpus"] >= 1
 
 
+def test_what_each_driver_said_lies_beside_the_results(tmp_path: Path) -> None:
+    told = [replace(run(), said="a node is gone\n"), run(), replace(run(), said="timed out\n")]
+    report.write(tmp_path, FAULT, told, {})
+    assert {file.name: file.read_text() for file in tmp_path.glob("*.log")} == {
+        "postgres-node-1.log": "a node is gone\n",
+        "postgres-node-3.log": "timed out\n",
+    }
+    assert "timed out" not in (tmp_path / "postgres-node.json").read_text()
+
+
+def test_what_drivers_said_in_an_earlier_drill_is_gone(tmp_path: Path) -> None:
+    report.write(tmp_path, FAULT, [run(), replace(run(), said="timed out\n")], {})
+    report.write(tmp_path, FAULT, [run()], {})
+    assert list(tmp_path.glob("*.log")) == []
+
+
 @pytest.mark.parametrize("may_lose", [0, 10, None])
 def test_the_results_tell_what_was_promised_and_what_was_lost(
     tmp_path: Path, may_lose: float | None

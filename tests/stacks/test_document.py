@@ -83,7 +83,7 @@ def test_what_the_engine_takes_for_a_number_or_a_time_wants_quotes(file: Path, t
     (problem,) = parse(file, f"key: {text}\n", engine=True).problems
     assert str(problem) == (
         f'file.yaml:1: key is "{text}" without quotes, which the engine takes for a number or a '
-        "time: write it in quotes"
+        "time: write a text in quotes, and a number in decimal digits alone"
     )
 
 

@@ -10,12 +10,16 @@ with `KAFKA_USERNAME` and `KAFKA_PASSWORD`.
 
 A producer repeats by itself, under the same number, for as long as `delivery.timeout.ms`; so a
 write that a failover delays is one slow success, and a duplicate would be a broken promise.
+
+A reader without an answer for `_ANEW_SECONDS` opens a new consumer, as a service should: drivers
+were seen to wait on and on while others were served (docs/decisions/kafka.md).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +35,8 @@ _OWN = ("topic", "username", "password", "produces", "consumes")
 _CONSUMER_ONLY = ("group.id", "enable.auto.commit", "auto.offset.reset", "isolation.level")
 _PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms", "request.timeout.ms")
 _REQUEST_SECONDS = 20.0
+_ANEW_SECONDS = 10.0
+"""Two sessions of a broker: until then, the driver finds the next leader by itself."""
 _DEBUG = {"debug": "metadata,broker"}
 """The driver tells of every connection and of every answer about leaders: some ten lines a second
 while brokers fail, and none while all is well."""
@@ -83,6 +89,9 @@ class Kafka:
         self._access = access
         self._producer: Any = None
         self._consumer: Any = None
+        self._waiting_since: float | None = None
+        self._left: list[Any] = []
+        """Consumers that were given up. To close one may take as long as its servers are gone."""
 
     def write(self, worker: int, sequence: int) -> None:
         """Send a record, and wait until it is acknowledged or given up."""
@@ -103,8 +112,21 @@ class Kafka:
 
     def read(self) -> None:
         """Read the last record from the leader."""
+        now, since = time.monotonic(), self._waiting_since
+        if since is not None and now - since > _ANEW_SECONDS:
+            sys.stderr.write(f"no answer for {now - since:.0f} s: a new consumer is opened\n")
+            self._left.append(self._consumer)
+            self._consumer, self._waiting_since = None, None
         if self._consumer is None:
             self._consumer = self._access.consumer()
+        try:
+            self._read()
+        except FailedError:
+            self._waiting_since = self._waiting_since or now
+            raise
+        self._waiting_since = None
+
+    def _read(self) -> None:
         try:
             _, end = self._consumer.get_watermark_offsets(
                 self._access.partition(0), timeout=DEADLINE_SECONDS

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from unittest.mock import Mock
 
 import confluent_kafka
 import pytest
 
+from drills.load.attempts import FailedError
 from drills.load.kafka import Access, Kafka, require_order
 
 pytestmark = pytest.mark.unit
@@ -50,6 +53,36 @@ def test_the_last_record_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     Kafka(Access({}, "drill")).read()
     (assigned,) = consumer.assign.call_args.args[0]
     assert (assigned.topic, assigned.partition, assigned.offset) == ("drill", 0, 7)
+
+
+@pytest.mark.parametrize(("seconds", "opened"), [(9.9, 1), (10.1, 2)])
+def test_a_reader_without_an_answer_for_long_opens_a_new_consumer_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seconds: float,
+    opened: int,
+) -> None:
+    now, consumers = [100.0], []
+
+    def consumer(_: Access) -> Mock:
+        consumers.append(Mock())
+        consumers[-1].get_watermark_offsets.return_value = (3, 8)
+        consumers[-1].poll.return_value.error.return_value = None
+        return consumers[-1]
+
+    monkeypatch.setattr(Access, "consumer", consumer)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    client = Kafka(Access({}, "drill"))
+    client.read()
+    now[0] += 60
+    client.read()  # a reader that had nothing to do is no reader that waits
+    consumers[-1].poll.return_value = None
+    for passed in (1, seconds):
+        now[0] += passed
+        with suppress(FailedError):
+            client.read()
+    assert len(consumers) == opened
+    assert capsys.readouterr().err.count("no answer for 10 s") == opened - 1
 
 
 @pytest.mark.parametrize(("kind", "opened"), [("Producer", "producer"), ("Consumer", "consumer")])

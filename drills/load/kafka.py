@@ -35,8 +35,9 @@ _OWN = ("topic", "username", "password", "produces", "consumes")
 _CONSUMER_ONLY = ("group.id", "enable.auto.commit", "auto.offset.reset", "isolation.level")
 _PRODUCER_ONLY = ("acks", "enable.idempotence", "delivery.timeout.ms", "request.timeout.ms")
 _REQUEST_SECONDS = 20.0
-_ANEW_SECONDS = 10.0
-"""Two sessions of a broker: until then, the driver finds the next leader by itself."""
+_ANEW_SECONDS = 30.0
+"""Longer than any failover that all clients waited for took: until then, the driver finds the next
+leader by itself, and another login would only cost busy brokers more."""
 _DEBUG = {"debug": "metadata,broker"}
 """The driver tells of every connection and of every answer about leaders: some ten lines a second
 while brokers fail, and none while all is well."""

@@ -22,7 +22,7 @@ from local.toolchain import build, packages
 from local.world import PROJECT
 
 WORKERS = 4
-"""Twice the cores of a small machine: half of a test's time, it waits."""
+"""Twice the cores of a small machine: with three, its cores were not busy all the while."""
 _NOTHING_TO_RUN = pytest.ExitCode.NO_TESTS_COLLECTED
 
 

@@ -12,6 +12,8 @@ from drills.faults import Pod
 from drills.kube import Kube
 from local.errors import LocalError
 
+pytestmark = pytest.mark.unit
+
 _POD = Pod("data", "redis-0", "uid", "node-1")
 
 

@@ -7,6 +7,8 @@ VENV := .venv
 READY := $(VENV)/ready
 RUN := $(VENV)/bin/python -m
 TESTS ?= tests
+# Commands start many short Python processes, and each would compile anew what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 # As it was typed: neither make nor the shell looks for anything to expand in it.
 override export C := $(value C)
 

@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from local.api import Api, kubeconfig
 from local.errors import LocalError
 from local.files import write_whole
@@ -33,6 +31,7 @@ from local.nodes import Nodes, Surroundings, Topology, real
 from local.nodes.simulated import SimulatedNodes
 from local.pki import Pki
 from local.process import Process, free_port, is_listening
+from local.toolchain.definitions import documents
 
 START_SECONDS = 180.0
 """Limit for each part to get ready: 60 times what it takes on an idle machine, where on a busy one
@@ -352,7 +351,7 @@ def _ensure_encryption(cluster: Cluster) -> None:
 
 def _ensure_definitions(api: Api, files: Sequence[Path]) -> None:
     """Create the custom resource definitions, replace those whose pin changed, await these."""
-    wanted = {body["metadata"]["name"]: body for path in files for body in _documents(path)}
+    wanted = {body["metadata"]["name"]: body for path in files for body in _marked(path)}
     present = {item["name"]: item for item in api.metadata(_DEFINITIONS_PATH)}
     changed = [
         name
@@ -383,26 +382,14 @@ def _digest_of(metadata: Mapping[str, Any] | None) -> str | None:
     return digest
 
 
-def _documents(path: Path) -> list[dict[str, Any]]:
-    documents = []
-    for body in yaml.load_all(path.read_text(), Loader=_Loader):
-        if body and body.get("kind") == "CustomResourceDefinition":
-            digest = hashlib.sha256(json.dumps(body, default=str).encode()).hexdigest()[:16]
-            body["metadata"].setdefault("annotations", {})[_DEFINITION] = digest
-            body.pop("status", None)
-            documents.append(body)
-    return documents
-
-
-class _Loader(yaml.CSafeLoader):
-    """PyYAML's safe loader, which also takes a bare `=` for the text that it is."""
-
-
-def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:value", _text)
+def _marked(path: Path) -> list[dict[str, Any]]:
+    """The definitions of a file, each with a digest of itself by which a change of it is seen."""
+    found = [body for body in documents(path) if body.get("kind") == "CustomResourceDefinition"]
+    for body in found:
+        digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()[:16]
+        body["metadata"].setdefault("annotations", {})[_DEFINITION] = digest
+        body.pop("status", None)
+    return found
 
 
 def _require_space(folder: Path) -> None:

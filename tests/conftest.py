@@ -22,6 +22,7 @@ TIERS = {
     "dataplane": "on real servers with real traffic",
     "e2e": "on whole environments, from stack file to running cluster",
 }
+_DEALT = ("e2e", "engine", "dataplane", "cluster", "unit")
 # What a shell starts in the background ignores Ctrl-C, and so would all that it starts: some tests
 # press it, and would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,8 +64,8 @@ def kubeconfig(cluster: Cluster) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of the costliest tier: at the end, short ones keep all workers busy."""
-    rank = {tier: number for number, tier in enumerate(reversed(TIERS))}
+    """Begin with the files that take longest: at the end, short ones keep all workers busy."""
+    rank = {tier: number for number, tier in enumerate(_DEALT)}
     rank_of: dict[Path, int] = {}
     for item in items:
         ranks = [rank_of.get(item.path, len(rank)), *(rank[t] for t in TIERS if t in item.keywords)]

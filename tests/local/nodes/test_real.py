@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import Mock
@@ -26,6 +27,7 @@ from local.nodes.real import (
     write_environment,
 )
 from local.pki import Pki
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -71,6 +73,19 @@ def test_addresses_of_nodes_and_pods_do_not_meet() -> None:
 def test_values_reach_the_shell_as_they_are(tmp_path: Path) -> None:
     write_environment(tmp_path, NAME="it's a $(node)")
     assert (tmp_path / "node.env").read_text() == "NAME='it'\\''s a $(node)'\n"
+
+
+def test_a_node_that_has_not_left_this_machine_has_no_first_process_yet(tmp_path: Path) -> None:
+    node = Node("a-1", "a", Address(1), tmp_path)
+    node.process.start(["sh", "-c", "sleep 60 & wait"], {"PATH": os.environ["PATH"]})
+    outer = node.process.pid()
+    assert outer
+    try:
+        children = Path(f"/proc/{outer}/task/{outer}/children")
+        eventually("it has a child", children.read_text)
+        assert node.init_pid is None
+    finally:
+        os.killpg(outer, signal.SIGKILL)
 
 
 def test_a_cluster_without_real_nodes_has_none_to_stop(tmp_path: Path) -> None:

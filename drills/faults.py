@@ -108,8 +108,9 @@ class Fault:
     with_operator: bool = False
     """Whether the leader stands beside the leader of its operator, so that one fault takes both."""
     crashes: bool = False
-    """Whether it ends a container. The first time, its kubelet starts it again at once; after
-    another crash within ten minutes it waits for 10 s, then for twice as long, and so on."""
+    """Whether it ends a container, or has it ended. The first time, its kubelet starts it again at
+    once; after another crash within ten minutes it waits for 10 s, then for twice as long, and so
+    on."""
     weakened: bool = False
     """Whether the store runs with settings that are known to be dangerous. What is expected then
     is that the drill can tell."""
@@ -176,6 +177,8 @@ def matching(listed: str, pod_uid: str, match: str) -> list[int]:
 _POSTMASTER = r"^(\S*/)?postgres -D"
 """The parent of all server processes; theirs are titled `postgres: …`."""
 
+_POSTGRES = rf"({_POSTMASTER}|^postgres: )"
+
 _INSTANCE_MANAGER = r"^\S*manager instance run"
 """Process 1 of the container; the kernel kills the rest of the container with it."""
 
@@ -187,6 +190,15 @@ _KAFKA = r"^(\S*/)?java .* kafka\.Kafka "
 def _kill(match: str) -> Step:
     def cause(site: Site) -> None:
         kill_process(site.node, site.leader.uid, match)
+
+    return cause
+
+
+def _stop(match: str) -> Step:
+    """Stop a server as a disk that answers nothing does: alive, connected, and silent."""
+
+    def cause(site: Site) -> None:
+        kill_process(site.node, site.leader.uid, match, "STOP")
 
     return cause
 
@@ -285,6 +297,14 @@ _POSTGRES_CUT_INSIDE = Fault(
     _heal_node,
     inside=True,
 )
+_POSTGRES_HANG = Fault(
+    "postgres-hang",
+    "postgres",
+    "SIGSTOP of all the primary's server processes",
+    None,
+    _stop(_POSTGRES),
+    crashes=True,
+)
 _REDIS_DELETE = Fault(
     "redis-delete",
     "redis",
@@ -299,6 +319,15 @@ _REDIS_PROCESS = Fault(
     "SIGKILL of the master's server",
     6,
     _kill(_REDIS),
+    crashes=True,
+    may_lose=True,
+)
+_REDIS_HANG = Fault(
+    "redis-hang",
+    "redis",
+    "SIGSTOP of the master's server",
+    None,
+    _stop(_REDIS),
     crashes=True,
     may_lose=True,
 )
@@ -327,6 +356,14 @@ _KAFKA_PROCESS = Fault(
     "SIGKILL of the leading broker's JVM",
     8,
     _kill(_KAFKA),
+    crashes=True,
+)
+_KAFKA_HANG = Fault(
+    "kafka-hang",
+    "kafka",
+    "SIGSTOP of the leading broker's JVM",
+    None,
+    _stop(_KAFKA),
     crashes=True,
 )
 _KAFKA_NODE = Fault(
@@ -395,6 +432,7 @@ FAULTS = (
     _POSTGRES_PROCESS,
     _POSTGRES_CONTAINER,
     _POSTGRES_DELETE,
+    _POSTGRES_HANG,
     _POSTGRES_NODE,
     _POSTGRES_OPERATOR,
     _POSTGRES_CUT,
@@ -403,10 +441,12 @@ FAULTS = (
     _POSTGRES_CUT_INSIDE,
     _REDIS_PROCESS,
     _REDIS_DELETE,
+    _REDIS_HANG,
     _REDIS_CUT,
     _REDIS_DISK,
     _REDIS_CUT_INSIDE,
     _KAFKA_PROCESS,
+    _KAFKA_HANG,
     _KAFKA_NODE,
     _KAFKA_CUT,
     _KAFKA_DISK,

@@ -117,6 +117,15 @@ def test_each_kind_of_process_is_hit_alone(name: str, pid: int) -> None:
     assert done(nodes.node("a-1")) == [f"kill -KILL {pid}"]
 
 
+@pytest.mark.parametrize(
+    ("name", "pids"), [("postgres-hang", "80 81"), ("redis-hang", "99"), ("kafka-hang", "100")]
+)
+def test_a_server_that_hangs_is_stopped_whole_and_its_manager_is_not(name: str, pids: str) -> None:
+    where, nodes = site()
+    named(name).cause(where)
+    assert done(nodes.node("a-1")) == [f"kill -STOP {pids}"]
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name))
 def test_what_a_fault_does_to_a_node_is_undone(fault: Fault) -> None:
     where, nodes = site()

@@ -489,6 +489,11 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
     }
 
 
+_HUNG_GRACE_SECONDS = 10
+"""Of a server that answers nothing any more, and so hands nothing over: as long as a shutdown that
+works may take. With the Pod's own grace one that was stopped was away for 260 s (a drill)."""
+
+
 def _grace_seconds(settings: RedisSettings) -> int:
     """For stop-redis.sh, mostly 2 s, and the server's own shutdown, up to 10 s.
 
@@ -530,7 +535,10 @@ def _container(name: str, args: RedisArgs, group: _Set) -> parts.Object:
         "ports": [{"name": "redis", "containerPort": group.port}],
         "resources": group.resources,
         "securityContext": parts.container_security(),
-        "livenessProbe": parts.exec_probe(_script("live.sh"), period=10, failures=6),
+        "livenessProbe": {
+            **parts.exec_probe(_script("live.sh"), period=10, failures=6),
+            "terminationGracePeriodSeconds": _HUNG_GRACE_SECONDS,
+        },
         "readinessProbe": parts.exec_probe(_script(group.ready), period=5, failures=3),
         **(
             {"lifecycle": {"preStop": {"exec": {"command": _script(group.stop)}}}}

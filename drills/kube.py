@@ -40,13 +40,16 @@ class Kube:
         containers = found.get("status", {}).get("containerStatuses", ())
         return any(each["restartCount"] for each in containers)
 
-    def remove(self, pod: Pod) -> None:
-        """Delete it, and let whoever made it make another."""
-        self.api.delete(_path(pod.namespace, pod.name))
+    def remove(self, pod: Pod, grace: int | None = None) -> None:
+        """Delete it, and let whoever made it make another.
 
-    def remove_by_force(self, pod: Pod) -> None:
-        """Forget it at once; its kubelet ends its processes once it hears of it."""
-        self.api.delete(f"{_path(pod.namespace, pod.name)}?gracePeriodSeconds=0")
+        Args:
+            pod: which.
+            grace: seconds that its processes have to end, by default as many as it declares; with
+                0 it is forgotten at once, and its kubelet ends them once it hears of it.
+        """
+        options = "" if grace is None else f"?gracePeriodSeconds={grace}"
+        self.api.delete(f"{_path(pod.namespace, pod.name)}{options}")
 
     def execute(
         self, pod: Pod, container: str, command: Sequence[str], limit: float = EXEC_SECONDS

@@ -129,7 +129,7 @@ def _lead_from_fresh_pod(stage: Stage) -> None:
 
 def _repetition(stage: Stage, fault: Fault) -> Run:
     leader = stage.store.leader()
-    site = Site(stage.nodes, leader, stage.kube.remove_by_force)
+    site = Site(stage.nodes, leader, stage.kube.remove)
     node = leader.node if fault.inside else node_elsewhere(stage.nodes, leader)
     load = client.start(stage.kube, stage.place, node, stage.store, stage.load.options)
     try:

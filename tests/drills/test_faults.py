@@ -164,8 +164,8 @@ def test_names_are_unique() -> None:
 def test_a_pod_that_is_deleted_is_the_leaders(name: str) -> None:
     where, nodes = site()
     remove = Mock()
-    named(name).cause(replace(where, remove_by_force=remove))
-    assert remove.call_args_list == [call(where.leader)]
+    named(name).cause(replace(where, remove=remove))
+    assert remove.call_args_list == [call(where.leader, 0)]
     assert done(nodes.node("a-1")) == []
 
 

@@ -57,8 +57,10 @@ more (CloudNativePG's issue 4990; seen in a drill). Upstream's default is 0."""
 _PROBES = {
     # A server that was restarted takes part again as soon as it answers.
     "startup": {"periodSeconds": 1, "failureThreshold": _START_SECONDS},
-    # Failover begins when the primary is not ready: 6 s instead of 30.
-    "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 2},
+    # Failover begins when the primary is not ready: 6 s after it refuses connections, not 30. With
+    # two seconds for an answer, healthy instances were not ready on a busy machine. Who answers
+    # nothing at all is not replaced either way: see docs/decisions/hanging-primary.md.
+    "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 5},
     # A primary that reaches neither the API server nor all of the other instances is stopped within
     # 12 s (`ISOLATION`): before another has the lease, so that the two never overlap. Upstream's
     # 30 s would be too late for that. It is killed, not asked to shut down: see

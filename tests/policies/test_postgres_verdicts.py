@@ -25,11 +25,11 @@ FAILOVERS: dict[str, tuple[dict[str, Any], float]] = {
             "failoverDelay": 3,
             "primaryLease": {"leaseDurationSeconds": 3},
             "probes": {
-                "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 2},
+                "readiness": {"periodSeconds": 2, "failureThreshold": 3, "timeoutSeconds": 5},
                 "liveness": {"periodSeconds": 3, "failureThreshold": 3, "timeoutSeconds": 3},
             },
         },
-        (6 + 2 + 120) + 3 + 3 + 10,
+        (6 + 5 + 120) + 3 + 3 + 10,
     ),
     "upstream's probes": ({"switchoverDelay": 120}, (30 + 5 + 120) + 15 + 10),
     "a node that is lost takes longest": ({"switchoverDelay": 5}, NODE_SILENT + 15 + 10),

@@ -83,10 +83,9 @@ class Lan:
         if self.is_up():
             return
         self.holder.stop(0)
-        own = Path("/proc/self/ns/net").readlink()
         self.holder.start(["unshare", "--net", "--", "sleep", "infinity"], {"PATH": _PATH})
         try:
-            self.holder.wait_until(lambda: _namespace(self.holder.pid()) not in {None, own}, 10)
+            self.holder.wait_until(lambda: has_left(self.holder.pid()), 10)
             _run(
                 self.enter,
                 "ip link set lo up",
@@ -140,11 +139,12 @@ def _enter(pid: int | None) -> tuple[str, ...]:
     return ("nsenter", f"--net=/proc/{pid}/ns/net", "--")
 
 
-def _namespace(pid: int | None) -> Path | None:
+def has_left(pid: int | None) -> bool:
+    """Whether a process is in a network of its own by now, and no more in that of this machine."""
     try:
-        return Path(f"/proc/{pid}/ns/net").readlink()
+        return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
     except OSError:
-        return None
+        return False
 
 
 def _run(enter: Sequence[str], *commands: str) -> str:

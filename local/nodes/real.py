@@ -107,11 +107,11 @@ class Node:
     def init_pid(self) -> int | None:
         """Its first process, as seen from this machine; None while it is down.
 
-        Until the outermost process has left this machine's namespaces its children are other
-        helpers of its start, and what is done to a node would be done to this machine.
+        Until the outermost process has left this machine's namespaces, all at once, its children
+        are helpers of its start, and what is done to a node would be done to this machine.
         """
         outer = self.process.pid()
-        if outer is None or not _has_left(outer):
+        if outer is None or not lan.has_left(outer):
             return None
         try:
             children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
@@ -489,14 +489,6 @@ def link_tree(source: Path, target: Path) -> None:
             shutil.copy2(database, copy)
             copy.rename(database)
     partial.rename(target)
-
-
-def _has_left(pid: int) -> bool:
-    """Whether a process is in namespaces of its own; `unshare` makes all of them at once."""
-    try:
-        return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
-    except OSError:
-        return False
 
 
 def _planned(cluster: Path, topology: Topology) -> list[Node]:

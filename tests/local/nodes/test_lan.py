@@ -19,7 +19,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lan:
     """One whose holder was started, and that is not really set up."""
     holders = count()
     monkeypatch.setattr(lan, "_run", lambda *_: "")
-    monkeypatch.setattr(lan, "_namespace", lambda _: Path("another"))
+    monkeypatch.setattr(lan, "has_left", lambda _: True)
     monkeypatch.setattr(lan, "_enter", lambda _: ["env"])
     monkeypatch.setattr(
         Process,

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from local.files import write_whole
 from local.toolchain import build, strimzi
 from local.toolchain.build import Say
+from policies.documents import read
 
 
 def files(say: Say, *, every: bool) -> list[Path]:
@@ -32,19 +31,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
     content = path.read_bytes()
     kept = build.cache_folder() / "definitions" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
     if not kept.exists():
-        found = [body for body in yaml.load_all(content, Loader=_Loader) if body]
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(found, default=str))
+        write_whole(kept, json.dumps([body for _, body in read(content)], default=str))
     known: list[dict[str, Any]] = json.loads(kept.read_bytes())
     return known
-
-
-class _Loader(yaml.CSafeLoader):
-    """PyYAML's safe loader, which also takes a bare `=` for the text that it is."""
-
-
-def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:value", _text)

@@ -63,6 +63,9 @@ _LOADING_SECONDS = 10
 with this and the promotion, the objective of 30 s holds."""
 
 _LONGEST_GRACE = 300
+_HUNG_GRACE_SECONDS = 10
+"""Of a server that answers nothing any more, and so hands nothing over: as long as a shutdown that
+works may take. With the Pod's own grace one that was stopped was away for 260 s (a drill)."""
 
 _FEWEST_ZONES = 3
 
@@ -487,11 +490,6 @@ def _pod(name: str, args: RedisArgs, group: _Set) -> parts.Object:
             parts.scratch("run", "1Mi", memory=True),
         ],
     }
-
-
-_HUNG_GRACE_SECONDS = 10
-"""Of a server that answers nothing any more, and so hands nothing over: as long as a shutdown that
-works may take. With the Pod's own grace one that was stopped was away for 260 s (a drill)."""
 
 
 def _grace_seconds(settings: RedisSettings) -> int:

@@ -174,11 +174,20 @@ def test_a_silent_node_is_left_soon(name: str) -> None:
 @SETS
 def test_probes_differ(name: str) -> None:
     for container in _pod(_redis(), name)["containers"]:
-        probes = [{**container[p], "periodSeconds": 0, "failureThreshold": 0} for p in _PROBES]
-        assert probes[0] != probes[1]
+        asked = [{**container[probe], **_WHEN} for probe in _PROBES]
+        assert asked[0] != asked[1]
 
 
 _PROBES = ("livenessProbe", "readinessProbe")
+_WHEN = dict.fromkeys(("periodSeconds", "failureThreshold", "terminationGracePeriodSeconds"), 0)
+"""What two probes may well differ in that ask the same."""
+
+
+@SETS
+def test_a_server_that_hangs_is_not_waited_for_as_one_that_hands_over(name: str) -> None:
+    pod = _pod(_redis(), name)
+    liveness = pod["containers"][0]["livenessProbe"]
+    assert liveness["terminationGracePeriodSeconds"] == 10 < pod["terminationGracePeriodSeconds"]
 
 
 @SETS

@@ -23,6 +23,7 @@ TIERS = {
     "e2e": "on whole environments, from stack file to running cluster",
 }
 _DEALT = ("e2e", "engine", "dataplane", "cluster", "unit")
+"""The tiers by how long their longest file takes."""
 # What a shell starts in the background ignores Ctrl-C, and so would all that it starts: some tests
 # press it, and would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Commands in containers, with a program in kubectl's place that tells how it was started."""
+"""What a drill does to Pods; commands in them by a program that stands in kubectl's place."""
 
 from __future__ import annotations
 
@@ -47,3 +47,12 @@ def test_a_command_that_hangs_is_an_error(tmp_path: Path) -> None:
 
 def test_what_is_no_text_is_printed_all_the_same(tmp_path: Path) -> None:
     assert kube(tmp_path, r"printf 'a\335b'").execute(_POD, "redis", ["cat"]) == "a\ufffdb"
+
+
+@pytest.mark.parametrize(("grace", "options"), [(None, ""), (0, "?gracePeriodSeconds=0")])
+def test_a_pod_that_is_removed_has_the_time_that_is_said_or_its_own(
+    tmp_path: Path, grace: int | None, options: str
+) -> None:
+    api = Mock()
+    Kube(api, tmp_path / "kubectl", tmp_path / "kubeconfig").remove(_POD, grace)
+    api.delete.assert_called_once_with(f"/api/v1/namespaces/data/pods/redis-0{options}")
